@@ -1,0 +1,64 @@
+// Package host reads the machine's own numbers from /proc and /sys below an injectable root. It knows nothing of
+// containers; the files are kept open and read with pread.
+package host
+
+import "time"
+
+// Need names the parts of a Snapshot that a reader asks for.
+type Need uint16
+
+// The parts of a snapshot.
+const (
+	NeedMeminfo Need = 1 << iota
+	NeedStat
+	NeedCpuinfo
+	NeedSwaps
+	NeedLoadavg
+	NeedUptime
+	NeedCPULists // Online, Present, Possible, Offline, and OnlineCPUs
+	NeedOvercommit
+)
+
+// Snapshot is the machine at one moment. Fields that were not asked for are nil or zero. The byte slices are the
+// kernel's files, whole; a snapshot may share them with others, so nobody writes to them.
+type Snapshot struct {
+	// Boottime is CLOCK_BOOTTIME, the clock of /proc/uptime and of starttime in /proc/PID/stat.
+	Boottime time.Duration
+
+	Meminfo []byte   // /proc/meminfo
+	Stat    []byte   // /proc/stat
+	Cpuinfo *Cpuinfo // /proc/cpuinfo, cut into blocks
+	Swaps   []byte   // /proc/swaps
+	Loadavg []byte   // /proc/loadavg
+	Uptime  []byte   // /proc/uptime
+
+	// The lists of /sys/devices/system/cpu, as the kernel prints them ("0-63\n").
+	Online, Present, Possible, Offline []byte
+	// OnlineCPUs is Online as numbers, ascending.
+	OnlineCPUs []int
+
+	Overcommit Overcommit
+}
+
+// Overcommit is what the kernel computes CommitLimit from (Documentation/mm/overcommit-accounting).
+type Overcommit struct {
+	Ratio  uint64 // vm.overcommit_ratio, percent
+	Kbytes uint64 // vm.overcommit_kbytes, kB; used instead of Ratio where not 0
+}
+
+// Cpuinfo is /proc/cpuinfo cut at its processors. Raw holds the whole file; the blocks are slices of it.
+type Cpuinfo struct {
+	Raw []byte
+	// Head is what stands before the first block and belongs to none (s390x: vendor, features, caches).
+	Head []byte
+	// Blocks are one per processor, each with its trailing blank line where it has one, in the file's order.
+	Blocks []CPUBlock
+	// Tail is what stands behind the last block (ppc64le: timebase, platform, model; arm: Hardware).
+	Tail []byte
+}
+
+// CPUBlock is the text of one processor.
+type CPUBlock struct {
+	CPU  int // the number that the kernel printed
+	Text []byte
+}

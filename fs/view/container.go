@@ -1,0 +1,56 @@
+// Package view renders the virtual files: pure functions from a snapshot of the machine and a snapshot of a container
+// to bytes. There is no I/O, no clock and no global state here; docs/views.md says what each number means.
+package view
+
+import (
+	"time"
+
+	"github.com/scopefs/scopefs/cgroup"
+)
+
+// Hz is USER_HZ, the unit of /proc/stat's counters: ticks per second, 100 on every architecture that scopefs runs on.
+const Hz = 100
+
+// Container is one container at one moment. A part that is nil or zero has no source of its own, and the files that
+// need it show the machine's numbers instead.
+type Container struct {
+	// Memory is nil where only the root of the memory hierarchy applies.
+	Memory *cgroup.Memory
+	// NoSwap shows swap as absent (all 0), whatever the limits say.
+	NoSwap bool
+
+	// CPU is nil where only the roots of the cpu hierarchies apply.
+	CPU *cgroup.CPU
+	// CPUs are the physical CPUs behind the visible ones, in order: virtual CPU i stands on CPUs[i]. See VisibleCPUs.
+	CPUs []int
+	// Times are the counters of /proc/stat, from the CPU ledger. nil: the machine's rows of CPUs are shown.
+	Times *CPUTimes
+
+	// Load is what the load sampler knows. nil: the machine's.
+	Load *Load
+	// Age is the time since the container's init started. Negative: unknown, the machine's uptime is shown.
+	Age time.Duration
+}
+
+// CPUTimes are the CPU counters of a container in USER_HZ ticks.
+type CPUTimes struct {
+	// Rows has one entry per visible CPU.
+	Rows []CPURow
+	// Total is the sum over every CPU that was ever visible, so that it does not step back when a CPU goes away; it is
+	// the sum of Rows as long as none has.
+	Total CPURow
+}
+
+// CPURow is one row of /proc/stat in USER_HZ ticks. Every counter only grows.
+type CPURow struct{ User, System, Idle, Steal uint64 }
+
+// Load is the load of a container.
+type Load struct {
+	// Avg are the exponential averages over 1, 5 and 15 minutes in the kernel's fixed point: 11 bits of fraction
+	// (FIXED_1 = 2048, include/linux/sched/loadavg.h).
+	Avg [3]uint64
+	// Running, Blocked and Total count tasks: runnable, in uninterruptible sleep, all.
+	Running, Blocked, Total int
+	// LastPID is the newest pid in the reader's pid namespace.
+	LastPID int
+}
