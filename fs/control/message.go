@@ -1,0 +1,50 @@
+// Package control is the daemon's root-only control socket: a hook or `scopefs run` announces a container on it and
+// gets back the subtree to bind from. One request and one response per connection, each a line of JSON.
+package control
+
+// Version is the newest message version that this program speaks. A peer that speaks an older one is understood; a
+// newer one is answered with an error that names this number.
+const Version = 1
+
+// The operations.
+const (
+	OpAnnounce = "announce" // make the subtree of a container
+	OpForget   = "forget"   // drop it
+	OpList     = "list"     // the containers that are announced
+	OpPing     = "ping"     // is a daemon there, and which
+)
+
+// Request is one question to the daemon.
+type Request struct {
+	Version int    `json:"version"`
+	Op      string `json:"op"`
+	// ID names the container: 1 to 128 of A-Z a-z 0-9 . _ - and not starting with '.'.
+	ID string `json:"id,omitempty"`
+	// PID is a process of the container, in the daemon's pid namespace; 0 means the peer of the connection. Its cgroup
+	// is the container's, its pid namespace's init the container's init.
+	PID int `json:"pid,omitempty"`
+}
+
+// Response answers it.
+type Response struct {
+	Version int `json:"version"`
+	// Error is empty when the operation was done.
+	Error string `json:"error,omitempty"`
+	// Path is the container's subtree, holding proc/ and sys/ (OpAnnounce).
+	Path string `json:"path,omitempty"`
+	// Files are the virtual files below Path that are to be bound over the kernel's, such as "proc/meminfo".
+	Files []string `json:"files,omitempty"`
+	// Mount and PID are the daemon's mount point and process (OpPing).
+	Mount string `json:"mount,omitempty"`
+	PID   int    `json:"pid,omitempty"`
+	// Containers are the announced ones (OpList).
+	Containers []Container `json:"containers,omitempty"`
+}
+
+// Container is one announced container in a listing.
+type Container struct {
+	ID     string `json:"id"`
+	PID    int    `json:"pid"`    // of its init, in the daemon's pid namespace
+	Cgroup string `json:"cgroup"` // the path shown to people
+	Path   string `json:"path"`
+}
