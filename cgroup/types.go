@@ -89,6 +89,8 @@ type CPU struct {
 	// User and System are the CPU time used so far, in ns: user_usec and system_usec of cpu.stat |
 	// cpuacct.usage_user and usage_sys, else cpuacct.stat.
 	User, System uint64
+	// Nice is the part of User, in ns, that ran at a positive nice value: nice_usec of cpu.stat; 0 where there is none.
+	Nice uint64
 	// UsagePath is the cgroup that User and System are from.
 	UsagePath string
 	// Set is the effective cpuset, ascending; nil where no cpuset controller applies.
