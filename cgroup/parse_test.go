@@ -1,0 +1,152 @@
+package cgroup
+
+import (
+	"math"
+	"math/big"
+	"strings"
+	"testing"
+)
+
+func TestParseLimit(t *testing.T) {
+	for text, want := range map[string]uint64{
+		"max\n":                 Unlimited,
+		"9223372036854771712\n": Unlimited, // v1, 4 KiB pages
+		"9223372036854710272\n": Unlimited, // v1, 64 KiB pages
+		"18446744073709551615":  Unlimited, // v1 before Linux 3.19
+		"1152921504606846976\n": Unlimited, // 1<<60
+		"1152921504606846975\n": 1<<60 - 1,
+		"134217728\n":           128 << 20,
+		"0\n":                   0,
+	} {
+		if got, err := parseLimit([]byte(text)); got != want || err != nil {
+			t.Errorf("parseLimit(%q) = %d, %v; want %d", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "\n", "-1", "maximum", "1 2", "0x10", "18446744073709551616"} {
+		if got, err := parseLimit([]byte(text)); err == nil {
+			t.Errorf("parseLimit(%q) = %d", text, got)
+		}
+	}
+}
+
+func TestParseCPUMax(t *testing.T) {
+	for _, tt := range []struct {
+		text          string
+		quota, period uint64
+		bad           bool
+	}{
+		{"max 100000\n", Unlimited, 100000, false},
+		{"150000 100000\n", 150000, 100000, false},
+		{"1000 1000000\n", 1000, 1000000, false},
+		{"0 100000\n", 0, 0, true},
+		{"150000 0\n", 0, 0, true}, // a division by zero for whoever counts CPUs
+		{"150000 1000001\n", 0, 0, true},
+		{"150000\n", 0, 0, true},
+		{"\n", 0, 0, true},
+		{"-5 100000\n", 0, 0, true},
+	} {
+		quota, period, err := parseCPUMax([]byte(tt.text))
+		if quota != tt.quota || period != tt.period || (err != nil) != tt.bad {
+			t.Errorf("parseCPUMax(%q) = %d, %d, %v", tt.text, quota, period, err)
+		}
+	}
+}
+
+func TestSharesOf(t *testing.T) {
+	for weight, want := range map[uint64]uint64{0: 0, 1: 2, 39: 998, 100: 2597, 10000: 262144, math.MaxUint64: 262144} {
+		if got := sharesOf(weight); got != want {
+			t.Errorf("sharesOf(%d) = %d, want %d", weight, got, want)
+		}
+	}
+}
+
+// FuzzNumbers checks every parser of a single number against math/big.
+func FuzzNumbers(f *testing.F) {
+	for _, seed := range []string{"0\n", "max", "-1\n", "18446744073709551615", "18446744073709551616", "007", "1 2", " 3 "} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		trimmed := strings.TrimSpace(string(text))
+		isNumber := trimmed != "" && strings.Trim(trimmed, "0123456789") == ""
+		want, _ := new(big.Int).SetString(trimmed, 10)
+		got, err := parseNumber(text)
+		if ok := isNumber && want.IsUint64(); ok != (err == nil) || ok && got != want.Uint64() {
+			t.Fatalf("parseNumber(%q) = %d, %v", text, got, err)
+		}
+		if limit, err := parseLimit(text); err == nil && limit != Unlimited && limit != got {
+			t.Fatalf("parseLimit(%q) = %d", text, limit)
+		}
+		if quota, err := parseQuota(text); err == nil && (quota == 0 || quota != Unlimited && quota != got) {
+			t.Fatalf("parseQuota(%q) = %d", text, quota)
+		}
+		if period, err := parsePeriod(text); err == nil && (period == 0 || period > maxPeriod) {
+			t.Fatalf("parsePeriod(%q) = %d", text, period)
+		}
+	})
+}
+
+func FuzzCPUMax(f *testing.F) {
+	for _, seed := range []string{"max 100000\n", "150000 100000\n", "0 0", "max", "1 99999999999999999999"} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		quota, period, err := parseCPUMax(text)
+		if err == nil && (quota == 0 || period == 0 || period > maxPeriod) {
+			t.Fatalf("%q: quota %d, period %d", text, quota, period)
+		}
+		if err != nil && (quota != 0 || period != 0) {
+			t.Fatalf("%q: %v, but quota %d, period %d", text, err, quota, period)
+		}
+	})
+}
+
+func FuzzCPUStat(f *testing.F) {
+	f.Add([]byte("usage_usec 5\nuser_usec 3\nsystem_usec 2\nnice_usec 1\nnr_throttled 7\nthrottled_usec 9\n"))
+	f.Add([]byte("nr_periods 1\nthrottled_time 99\n"))
+	f.Add([]byte("user 18446744073709551615\nsystem 184467440737095516150\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var st cpuStat
+		if err := st.parse(text); err != nil {
+			return
+		}
+		// Units are multiplied in: a wrap would leave something that is no multiple and not the largest number.
+		for _, ns := range []uint64{st.usage, st.user, st.system, st.nice} {
+			if ns%1000 != 0 && ns != math.MaxUint64 {
+				t.Fatalf("%q: %d ns from µs", text, ns)
+			}
+		}
+		for _, ns := range []uint64{st.userTicks, st.systemTicks} {
+			if ns%tick != 0 && ns != math.MaxUint64 {
+				t.Fatalf("%q: %d ns from ticks", text, ns)
+			}
+		}
+	})
+}
+
+func FuzzUsageAll(f *testing.F) {
+	f.Add([]byte("cpu user system\n0 87763829064 25954674098\n1 92332579157 29355637159\n"))
+	f.Add([]byte("cpu user system\n8192 1 1\n"))
+	f.Add([]byte("cpu user system\n8191 1 1"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if got, err := parseUsageAll(nil, text); len(got) > maxCPUs {
+			t.Fatalf("%q: %d CPUs, %v", text, len(got), err)
+		}
+	})
+}
+
+func FuzzMemoryStat(f *testing.F) {
+	f.Add([]byte("anon 4096\nfile 8192\nslab_reclaimable 1\nnew_key 5\n"), true)
+	f.Add([]byte("cache 1\ntotal_cache 4096\ntotal_rss 8192\ntotal_shmem 1\n"), false)
+	f.Add([]byte("anon 18446744073709551616\n"), true)
+	f.Add([]byte("total_anon 1\ntotal_slab 3\n"), false)
+	f.Fuzz(func(t *testing.T, text []byte, v2 bool) {
+		var st MemoryStat
+		version := V1
+		if v2 {
+			version = V2
+		}
+		if err := parseMemoryStat(&st, text, version); err == nil && version == V1 && st.Slab != 0 {
+			t.Fatalf("%q: v1 has no slab", text)
+		}
+	})
+}
