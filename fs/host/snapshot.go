@@ -19,8 +19,8 @@ const (
 	NeedOvercommit
 )
 
-// Snapshot is the machine at one moment. Fields that were not asked for are nil or zero. The byte slices are the
-// kernel's files, whole; a snapshot may share them with others, so nobody writes to them.
+// Snapshot is the machine at one moment. Fields that were not asked for are empty. The byte slices are the kernel's
+// files, whole; only [FS.Snapshot] writes to them, when the same Snapshot is filled again.
 type Snapshot struct {
 	// Boottime is CLOCK_BOOTTIME, the clock of /proc/uptime and of starttime in /proc/PID/stat.
 	Boottime time.Duration
@@ -38,6 +38,8 @@ type Snapshot struct {
 	OnlineCPUs []int
 
 	Overcommit Overcommit
+
+	overcommitRatio, overcommitKbytes []byte // the texts behind Overcommit
 }
 
 // Overcommit is what the kernel computes CommitLimit from (Documentation/mm/overcommit-accounting).
@@ -46,13 +48,17 @@ type Overcommit struct {
 	Kbytes uint64 // vm.overcommit_kbytes, kB; used instead of Ratio where not 0
 }
 
-// Cpuinfo is /proc/cpuinfo cut at its processors. Raw holds the whole file; the blocks are slices of it.
+// Cpuinfo is /proc/cpuinfo cut at its processors. Raw holds the whole file; it is Head, Blocks, Details and Tail, in this
+// order, and they are slices of it. It never changes once made.
 type Cpuinfo struct {
 	Raw []byte
 	// Head is what stands before the first block and belongs to none (s390x: vendor, features, caches).
 	Head []byte
 	// Blocks are one per processor, each with its trailing blank line where it has one, in the file's order.
 	Blocks []CPUBlock
+	// Details are the second sequence of blocks, "cpu number : N", that s390x prints behind its one-line blocks, each
+	// with the blank line before it.
+	Details []CPUBlock
 	// Tail is what stands behind the last block (ppc64le: timebase, platform, model; arm: Hardware).
 	Tail []byte
 }

@@ -1,0 +1,217 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/scopefs/scopefs/cgroup"
+)
+
+// cpuinfoAge is how long a parsed /proc/cpuinfo is good. The kernel prints it slowly (on x86 it asks every CPU for its
+// frequency), and nothing but that frequency changes between two hotplug events.
+const cpuinfoAge = time.Second
+
+// FS reads the machine's files below a root. It keeps them open. It is safe for use by several goroutines.
+type FS struct {
+	meminfo, stat, cpuinfo, swaps, loadavg, uptime file
+	online, present, possible, offline             file
+	overcommitRatio, overcommitKbytes              file
+
+	// The last parsed /proc/cpuinfo and when it was read, on the clock of Snapshot.Boottime.
+	cpuinfoMu   sync.Mutex
+	cpuinfoLast *Cpuinfo
+	cpuinfoRead time.Duration
+}
+
+// Open opens the files below root; "" and "/" are the machine's own. A file that does not exist is no error here:
+// Snapshot reports it when it is asked for and cannot be done without.
+func Open(root string) (*FS, error) {
+	f := new(FS)
+	for file, path := range f.files() {
+		if err := file.open(filepath.Join("/", root, path)); err != nil {
+			f.Close()
+			return nil, err
+		}
+	}
+	return f, nil
+}
+
+// files yields every file with its path below the root.
+func (f *FS) files() func(yield func(*file, string) bool) {
+	return func(yield func(*file, string) bool) {
+		_ = yield(&f.meminfo, "proc/meminfo") &&
+			yield(&f.stat, "proc/stat") &&
+			yield(&f.cpuinfo, "proc/cpuinfo") &&
+			yield(&f.swaps, "proc/swaps") &&
+			yield(&f.loadavg, "proc/loadavg") &&
+			yield(&f.uptime, "proc/uptime") &&
+			yield(&f.online, "sys/devices/system/cpu/online") &&
+			yield(&f.present, "sys/devices/system/cpu/present") &&
+			yield(&f.possible, "sys/devices/system/cpu/possible") &&
+			yield(&f.offline, "sys/devices/system/cpu/offline") &&
+			yield(&f.overcommitRatio, "proc/sys/vm/overcommit_ratio") &&
+			yield(&f.overcommitKbytes, "proc/sys/vm/overcommit_kbytes")
+	}
+}
+
+// Close closes the files. The snapshots that were taken stay good.
+func (f *FS) Close() error {
+	var errs []error
+	for file := range f.files() {
+		errs = append(errs, file.close())
+	}
+	return errors.Join(errs...)
+}
+
+// Snapshot fills dst with what need names and empties the rest. It reuses the buffers of dst, so a warm call allocates
+// nothing (but a /proc/cpuinfo that has become too old). /proc/swaps, offline and the overcommit settings are empty
+// where the kernel has none; any other file that is missing is an error. After an error dst is not to be used.
+func (f *FS) Snapshot(need Need, dst *Snapshot) error {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
+		return os.NewSyscallError("clock_gettime", err)
+	}
+	dst.Boottime = time.Duration(now.Nano())
+
+	var err error
+	read := func(part Need, file *file, buf *[]byte) {
+		*buf = (*buf)[:0]
+		if need&part != 0 && err == nil {
+			*buf, err = file.read(*buf)
+		}
+	}
+	optional := func(part Need, file *file, buf *[]byte) {
+		if file.missing() {
+			part = 0
+		}
+		read(part, file, buf)
+	}
+	read(NeedMeminfo, &f.meminfo, &dst.Meminfo)
+	read(NeedStat, &f.stat, &dst.Stat)
+	optional(NeedSwaps, &f.swaps, &dst.Swaps)
+	read(NeedLoadavg, &f.loadavg, &dst.Loadavg)
+	read(NeedUptime, &f.uptime, &dst.Uptime)
+	read(NeedCPULists, &f.online, &dst.Online)
+	read(NeedCPULists, &f.present, &dst.Present)
+	read(NeedCPULists, &f.possible, &dst.Possible)
+	optional(NeedCPULists, &f.offline, &dst.Offline)
+	optional(NeedOvercommit, &f.overcommitRatio, &dst.overcommitRatio)
+	optional(NeedOvercommit, &f.overcommitKbytes, &dst.overcommitKbytes)
+	if err != nil {
+		return err
+	}
+	dst.Overcommit = Overcommit{Ratio: number(dst.overcommitRatio), Kbytes: number(dst.overcommitKbytes)}
+	if dst.OnlineCPUs, err = cgroup.ParseCPUList(dst.OnlineCPUs[:0], dst.Online); err != nil {
+		return fmt.Errorf("%s: %w", f.online.path, err)
+	}
+	dst.Cpuinfo = nil
+	if need&NeedCpuinfo != 0 {
+		dst.Cpuinfo, err = f.parsedCpuinfo(dst.Boottime)
+	}
+	return err
+}
+
+// parsedCpuinfo returns /proc/cpuinfo not older than cpuinfoAge.
+func (f *FS) parsedCpuinfo(now time.Duration) (*Cpuinfo, error) {
+	f.cpuinfoMu.Lock()
+	defer f.cpuinfoMu.Unlock()
+	if f.cpuinfoLast != nil && now-f.cpuinfoRead < cpuinfoAge {
+		return f.cpuinfoLast, nil
+	}
+	// The old text may be in use: the new one gets a buffer of its own, of about the size that it will need.
+	size := 0
+	if f.cpuinfoLast != nil {
+		size = len(f.cpuinfoLast.Raw) + minRead
+	}
+	raw, err := f.cpuinfo.read(make([]byte, 0, size))
+	if err != nil {
+		return nil, err
+	}
+	f.cpuinfoLast, f.cpuinfoRead = ParseCpuinfo(raw), now
+	return f.cpuinfoLast, nil
+}
+
+// minRead is the least room that a read is given: a page, what the kernel's seq files hand out at once.
+const minRead = 4096
+
+// A file is one kernel file that is kept open.
+type file struct {
+	path string
+	f    *os.File // nil where the file does not exist
+
+	// mu makes one reader read all of it. The kernel keeps the text of a seq file per open file: two readers that took
+	// turns would be given the first part of one text and the second part of another.
+	mu sync.Mutex
+}
+
+// open opens the file; one that does not exist is no error. It is unix.Open and not os.Open, which would register the
+// descriptor with Go's poller: files of kernfs accept that, and wake it up for nothing.
+func (f *file) open(path string) error {
+	f.path = path
+	for {
+		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		switch err {
+		case nil:
+			f.f = os.NewFile(uintptr(fd), path)
+			return nil
+		case unix.EINTR:
+		case unix.ENOENT:
+			return nil
+		default:
+			return &fs.PathError{Op: "open", Path: path, Err: err}
+		}
+	}
+}
+
+func (f *file) missing() bool { return f.f == nil }
+
+func (f *file) close() error {
+	if f.missing() {
+		return nil
+	}
+	return f.f.Close()
+}
+
+// read appends the whole file, as it is now, to buf.
+func (f *file) read(buf []byte) ([]byte, error) {
+	if f.missing() {
+		return buf, &fs.PathError{Op: "read", Path: f.path, Err: fs.ErrNotExist}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for off := int64(0); ; {
+		buf = slices.Grow(buf, minRead)
+		// ReadAt goes on after a short read; it stops before the buffer is full only at the end or on an error.
+		n, err := f.f.ReadAt(buf[len(buf):cap(buf)], off)
+		buf, off = buf[:len(buf)+n], off+int64(n)
+		if err == io.EOF {
+			return buf, nil
+		}
+		if err != nil {
+			return buf, err
+		}
+	}
+}
+
+// number is the decimal number that a text starts with, 0 if none, saturating.
+func number(text []byte) (n uint64) {
+	for _, c := range text {
+		if c < '0' || c > '9' {
+			break
+		}
+		if n > (1<<63)/10-1 {
+			return 1 << 63
+		}
+		n = n*10 + uint64(c-'0')
+	}
+	return n
+}

@@ -1,0 +1,253 @@
+package host
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// needAll asks for everything.
+const needAll = NeedMeminfo | NeedStat | NeedCpuinfo | NeedSwaps | NeedLoadavg | NeedUptime | NeedCPULists | NeedOvercommit
+
+// writeRoot makes a root with the given files.
+func writeRoot(t *testing.T, files map[string]string) string {
+	t.Helper()
+	root := t.TempDir()
+	for path, text := range files {
+		path = filepath.Join(root, path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
+}
+
+func fixture() map[string]string {
+	return map[string]string{
+		"proc/meminfo":                     "MemTotal:        1024000 kB\n",
+		"proc/stat":                        "cpu  1 2 3 4\ncpu0 1 2 3 4\n",
+		"proc/cpuinfo":                     "processor\t: 0\nmodel\t\t: 1\n\nprocessor\t: 1\nmodel\t\t: 1\n\n",
+		"proc/swaps":                       "Filename\n",
+		"proc/loadavg":                     "0.00 0.01 0.05 1/100 200\n",
+		"proc/uptime":                      "10.00 20.00\n",
+		"proc/sys/vm/overcommit_ratio":     "60\n",
+		"proc/sys/vm/overcommit_kbytes":    "0\n",
+		"sys/devices/system/cpu/online":    "0-1,3\n",
+		"sys/devices/system/cpu/present":   "0-3\n",
+		"sys/devices/system/cpu/possible":  "0-7\n",
+		"sys/devices/system/cpu/offline":   "2,4-7\n",
+		"sys/devices/system/cpu/unrelated": "x",
+	}
+}
+
+func open(t *testing.T, root string) *FS {
+	t.Helper()
+	f, err := Open(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+func TestSnapshot(t *testing.T) {
+	files := fixture()
+	f := open(t, writeRoot(t, files))
+	var s Snapshot
+	if err := f.Snapshot(needAll, &s); err != nil {
+		t.Fatal(err)
+	}
+	for path, got := range map[string][]byte{
+		"proc/meminfo": s.Meminfo, "proc/stat": s.Stat, "proc/swaps": s.Swaps, "proc/loadavg": s.Loadavg,
+		"proc/uptime": s.Uptime, "proc/cpuinfo": s.Cpuinfo.Raw,
+		"sys/devices/system/cpu/online": s.Online, "sys/devices/system/cpu/present": s.Present,
+		"sys/devices/system/cpu/possible": s.Possible, "sys/devices/system/cpu/offline": s.Offline,
+	} {
+		if string(got) != files[path] {
+			t.Errorf("%s: got %q, want %q", path, got, files[path])
+		}
+	}
+	if want := []int{0, 1, 3}; !slices.Equal(s.OnlineCPUs, want) {
+		t.Errorf("OnlineCPUs: got %v, want %v", s.OnlineCPUs, want)
+	}
+	if want := (Overcommit{Ratio: 60}); s.Overcommit != want {
+		t.Errorf("Overcommit: got %v, want %v", s.Overcommit, want)
+	}
+	if len(s.Cpuinfo.Blocks) != 2 {
+		t.Errorf("got %d blocks, want 2", len(s.Cpuinfo.Blocks))
+	}
+
+	// What is not asked for is emptied.
+	if err := f.Snapshot(NeedStat, &s); err != nil {
+		t.Fatal(err)
+	}
+	if len(s.Meminfo) != 0 || s.Cpuinfo != nil || len(s.OnlineCPUs) != 0 || s.Overcommit != (Overcommit{}) || len(s.Stat) == 0 {
+		t.Errorf("after asking for stat alone: %+v", s)
+	}
+}
+
+func TestSnapshotMissing(t *testing.T) {
+	files := fixture()
+	for _, optional := range []string{"proc/swaps", "proc/sys/vm/overcommit_ratio", "proc/sys/vm/overcommit_kbytes",
+		"sys/devices/system/cpu/offline"} {
+		delete(files, optional)
+	}
+	var s Snapshot
+	if err := open(t, writeRoot(t, files)).Snapshot(needAll, &s); err != nil {
+		t.Errorf("without the optional files: %v", err)
+	}
+	for _, need := range []struct {
+		path string
+		part Need
+	}{
+		{"proc/meminfo", NeedMeminfo}, {"proc/stat", NeedStat}, {"proc/cpuinfo", NeedCpuinfo},
+		{"proc/loadavg", NeedLoadavg}, {"proc/uptime", NeedUptime},
+		{"sys/devices/system/cpu/online", NeedCPULists}, {"sys/devices/system/cpu/present", NeedCPULists},
+		{"sys/devices/system/cpu/possible", NeedCPULists},
+	} {
+		files := fixture()
+		delete(files, need.path)
+		f := open(t, writeRoot(t, files))
+		err := f.Snapshot(needAll, &s)
+		if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), need.path) {
+			t.Errorf("without %s: got error %v", need.path, err)
+		}
+		if err := f.Snapshot(needAll&^need.part, &s); err != nil {
+			t.Errorf("without %s, which was not asked for: %v", need.path, err)
+		}
+	}
+}
+
+func TestOpenError(t *testing.T) {
+	files := fixture()
+	delete(files, "proc/stat")
+	root := writeRoot(t, files)
+	// A loop is an error that is not "does not exist".
+	if err := os.Symlink("stat", filepath.Join(root, "proc/stat")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(root); !errors.Is(err, unix.ELOOP) || !strings.Contains(err.Error(), "proc/stat") {
+		t.Errorf("got error %v", err)
+	}
+}
+
+// A file that grows past the buffer, and shrinks again, is read whole.
+func TestSnapshotGrows(t *testing.T) {
+	files := fixture()
+	root := writeRoot(t, files)
+	f := open(t, root)
+	var s Snapshot
+	for _, size := range []int{10, minRead - 1, minRead, minRead + 1, 1 << 20, 3} {
+		text := strings.Repeat("0123456789", size/10+1)[:size]
+		if err := os.WriteFile(filepath.Join(root, "proc/stat"), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Snapshot(NeedStat, &s); err != nil {
+			t.Fatal(err)
+		}
+		if string(s.Stat) != text {
+			t.Errorf("size %d: got %d bytes", size, len(s.Stat))
+		}
+	}
+}
+
+func TestSnapshotAllocatesNothing(t *testing.T) {
+	f := open(t, "/")
+	var s Snapshot
+	snapshot := func() {
+		if err := f.Snapshot(needAll, &s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	snapshot()
+	f.cpuinfoRead += time.Hour // it must not age in between
+	if n := testing.AllocsPerRun(100, snapshot); n != 0 {
+		t.Errorf("%v allocations per warm snapshot", n)
+	}
+}
+
+func TestCpuinfoAges(t *testing.T) {
+	root := writeRoot(t, fixture())
+	f := open(t, root)
+	var s Snapshot
+	if err := f.Snapshot(NeedCpuinfo, &s); err != nil {
+		t.Fatal(err)
+	}
+	first := s.Cpuinfo
+	text := bytes.Clone(first.Raw)
+	if err := os.WriteFile(filepath.Join(root, "proc/cpuinfo"), []byte("processor\t: 0\n\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Snapshot(NeedCpuinfo, &s); err != nil || s.Cpuinfo != first {
+		t.Errorf("got %p (error %v), want the cached %p", s.Cpuinfo, err, first)
+	}
+	f.cpuinfoRead -= cpuinfoAge
+	if err := f.Snapshot(NeedCpuinfo, &s); err != nil || len(s.Cpuinfo.Blocks) != 1 {
+		t.Errorf("after its time: got %d blocks (error %v), want 1", len(s.Cpuinfo.Blocks), err)
+	}
+	if !bytes.Equal(first.Raw, text) {
+		t.Error("the old one was written to")
+	}
+}
+
+// Many readers of the machine's own files at once: no text is mixed of two.
+func TestSnapshotParallel(t *testing.T) {
+	f := open(t, "")
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			var s Snapshot
+			for range 200 {
+				if err := f.Snapshot(NeedStat|NeedMeminfo, &s); err != nil {
+					t.Error(err)
+					return
+				}
+				if !bytes.HasPrefix(s.Stat, []byte("cpu  ")) || bytes.Count(s.Stat, []byte("\nsoftirq ")) != 1 ||
+					bytes.Count(s.Meminfo, []byte("MemTotal:")) != 1 {
+					t.Errorf("mixed text:\n%s\n%s", s.Stat, s.Meminfo)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestBoottime(t *testing.T) {
+	f := open(t, "")
+	var s Snapshot
+	if err := f.Snapshot(NeedUptime, &s); err != nil {
+		t.Fatal(err)
+	}
+	field, _, _ := strings.Cut(string(s.Uptime), " ")
+	seconds, err := strconv.ParseFloat(field, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := s.Boottime.Seconds() - seconds; d < -1 || d > 1 {
+		t.Errorf("Boottime %v, /proc/uptime %v", s.Boottime, seconds)
+	}
+}
+
+func TestNumber(t *testing.T) {
+	for text, want := range map[string]uint64{
+		"": 0, "x": 0, "50\n": 50, "007": 7, "99999999999999999999999": 1 << 63,
+	} {
+		if got := number([]byte(text)); got != want {
+			t.Errorf("number(%q) = %d, want %d", text, got, want)
+		}
+	}
+}

@@ -1,0 +1,234 @@
+package view
+
+import (
+	"fmt"
+
+	"github.com/scopefs/scopefs/cgroup"
+	"github.com/scopefs/scopefs/fs/host"
+)
+
+// A Number is one number of a virtual file and where it comes from.
+type Number struct {
+	Key   string `json:"key"` // as the file names it
+	Value uint64 `json:"value"`
+	Unit  string `json:"unit"` // "kB", "pages", "CPUs", "ticks" (USER_HZ), "hundredths", "ms", "tasks" or ""
+	// Source is the kernel file, or the part of scopefs, that the number is computed from; "" if it is a constant.
+	Source string `json:"source"`
+	// Level is the cgroup that decided; "" if it was the machine, or none.
+	Level string `json:"level"`
+	Rule  string `json:"rule"`
+}
+
+// The parts of scopefs that numbers come from.
+const (
+	sourceLedger  = "CPU ledger"
+	sourceSampler = "load sampler"
+)
+
+// Explain says where the container's numbers in a file come from, in the file's order. file is a path such as
+// "proc/meminfo"; the result is nil for a file, or a container, that shows the machine's numbers. It needs what
+// rendering the file needs.
+func Explain(file string, h *host.Snapshot, c *Container) []Number {
+	if c == nil {
+		return nil
+	}
+	switch file {
+	case "proc/meminfo":
+		return explainMeminfo(h, c)
+	case "proc/swaps":
+		return explainSwaps(h, c)
+	case "proc/stat":
+		return append(append(explainCPUs(c), explainTimes(c)...), explainTasks(c)...)
+	case "proc/cpuinfo", "sys/devices/system/cpu/online", "sys/devices/system/cpu/present",
+		"sys/devices/system/cpu/offline":
+		return explainCPUs(c)
+	case "proc/loadavg":
+		return explainLoad(c)
+	case "proc/uptime":
+		return explainUptime(c)
+	}
+	return nil
+}
+
+func explainMeminfo(h *host.Snapshot, c *Container) (numbers []Number) {
+	m := newMemory(h, c)
+	for rest := h.Meminfo; len(rest) > 0; {
+		var line []byte
+		line, rest = cutLine(rest)
+		f, ok := parseMeminfoLine(line)
+		row := rowOf(f.key)
+		if !ok || row == nil || !row.applies(c) {
+			continue
+		}
+		n := row.explain(m, c)
+		n.Key, n.Unit = string(f.key), "pages"
+		if len(f.line) > f.end && f.line[f.end] == ' ' {
+			n.Unit = "kB"
+		}
+		numbers = append(numbers, n)
+	}
+	return numbers
+}
+
+// explain is the row's number for a container, without key and unit.
+func (r *meminfoRow) explain(m memory, c *Container) Number {
+	n := Number{Value: r.number(m, c), Source: r.v2, Rule: r.rule}
+	if r.swap && c.NoSwap {
+		n.Source, n.Rule = "", "swap is turned off"
+		return n
+	}
+	if c.Memory.Version == cgroup.V1 {
+		n.Source = r.v1
+	}
+	if n.Source == "" {
+		return n
+	}
+	level := 0
+	if r.level != nil {
+		level = r.level(m)
+	}
+	switch level {
+	case machine:
+		n.Source, n.Rule = "/proc/meminfo", "the machine's binds: "+r.rule
+	case hugetlb:
+		n.Level = m.huge.path
+	default:
+		n.Level = c.Memory.Levels[level].Path
+		if r.level != nil {
+			n.Rule += " (" + relation(level) + ")"
+		}
+	}
+	return n
+}
+
+// relation says what the level at an index of a path is to the container.
+func relation(level int) string {
+	switch level {
+	case 0:
+		return "the container's own"
+	case 1:
+		return "parent of the container"
+	default:
+		return fmt.Sprintf("%d levels above the container", level)
+	}
+}
+
+// explainSwaps is what meminfo says of swap, as /proc/swaps words it.
+func explainSwaps(h *host.Snapshot, c *Container) []Number {
+	if !hasMemory(c) && !c.NoSwap {
+		return nil
+	}
+	m := newMemory(h, c)
+	size := rowOf([]byte("SwapTotal")).explain(m, c)
+	used := rowOf([]byte("SwapFree")).explain(m, c)
+	size.Key, size.Unit = "Size", "kB"
+	used.Key, used.Unit = "Used", "kB"
+	used.Value = size.Value - used.Value
+	if !c.NoSwap {
+		used.Rule = "SwapTotal − SwapFree of meminfo"
+	}
+	return []Number{size, used}
+}
+
+// explainCPUs says how many CPUs there are, and what decided that.
+func explainCPUs(c *Container) []Number {
+	if len(c.CPUs) == 0 {
+		return nil
+	}
+	n := Number{Key: "CPUs", Value: uint64(len(c.CPUs)), Unit: "CPUs",
+		Source: "/sys/devices/system/cpu/online", Rule: "no quota and no cpuset is smaller than the machine"}
+	cpu := c.CPU
+	if cpu == nil {
+		return []Number{n}
+	}
+	quota, level := quotaCPUs(cpu.Levels)
+	switch {
+	case level >= 0 && quota == n.Value && (len(cpu.Set) == 0 || quota < uint64(len(cpu.Set))):
+		n.Source, n.Level = "cpu.max", cpu.Levels[level].Path
+		if cpu.Version == cgroup.V1 {
+			n.Source = "cpu.cfs_quota_us, cpu.cfs_period_us"
+		}
+		n.Rule = "smallest quota/period on the path, rounded up, at least 1 (" + relation(level) + ")"
+	case len(cpu.Set) > 0:
+		n.Source, n.Level = "cpuset.cpus.effective", cpu.SetPath
+		if cpu.Version == cgroup.V1 {
+			n.Source = "cpuset.effective_cpus"
+		}
+		n.Rule = "CPUs of the cpuset that are online"
+	}
+	return []Number{n}
+}
+
+func explainTimes(c *Container) []Number {
+	if !hasTimes(c) {
+		return nil
+	}
+	t := c.Times.Total
+	n := []Number{
+		{Key: "user", Value: t.User, Source: "cpu.stat user_usec", Rule: "CPU time used in user space"},
+		{Key: "system", Value: t.System, Source: "cpu.stat system_usec", Rule: "CPU time used in the kernel"},
+		{Key: "idle", Value: t.Idle, Source: sourceLedger, Rule: "capacity of the visible CPUs − used − steal"},
+		{Key: "steal", Value: t.Steal, Source: "cpu.stat throttled_usec",
+			Rule: "time held back by the quota that binds, at most capacity − used"},
+	}
+	if c.CPU != nil {
+		if c.CPU.Version == cgroup.V1 {
+			n[0].Source, n[1].Source = "cpuacct.usage_user", "cpuacct.usage_sys"
+			n[3].Source = "cpu.stat throttled_time"
+		}
+		n[0].Level, n[1].Level = c.CPU.UsagePath, c.CPU.UsagePath
+		if _, level := quotaCPUs(c.CPU.Levels); level >= 0 {
+			n[3].Level = c.CPU.Levels[level].Path
+		}
+	}
+	for i := range n {
+		n[i].Unit = "ticks"
+	}
+	return n
+}
+
+func explainTasks(c *Container) []Number {
+	if c.Load == nil {
+		return nil
+	}
+	return []Number{
+		{Key: "procs_running", Value: runningTasks(c.Load), Unit: "tasks", Source: sourceSampler,
+			Rule: "runnable tasks of the cgroup's subtree, at least the reader"},
+		{Key: "procs_blocked", Value: uint64(max(c.Load.Blocked, 0)), Unit: "tasks", Source: sourceSampler,
+			Rule: "tasks of the cgroup's subtree in uninterruptible sleep"},
+	}
+}
+
+// explainLoad gives the averages in hundredths, which Number has no fraction for.
+func explainLoad(c *Container) (n []Number) {
+	if c.Load == nil {
+		return nil
+	}
+	for i, key := range [...]string{"load1", "load5", "load15"} {
+		n = append(n, Number{Key: key, Value: loadCenti(c.Load.Avg[i]), Unit: "hundredths", Source: sourceSampler,
+			Rule: "the kernel's average over the runnable and uninterruptible tasks of the cgroup's subtree"})
+	}
+	if c.Load.Total > 0 {
+		n = append(n, Number{Key: "running", Value: runningTasks(c.Load), Unit: "tasks", Source: sourceSampler,
+			Rule: "runnable tasks of the cgroup's subtree, at least the reader"},
+			Number{Key: "total", Value: totalTasks(c.Load), Unit: "tasks", Source: sourceSampler,
+				Rule: "all tasks of the cgroup's subtree"})
+	}
+	if c.Load.LastPID > 0 {
+		n = append(n, Number{Key: "last_pid", Value: uint64(c.Load.LastPID), Source: sourceSampler,
+			Rule: "the newest pid in the reader's pid namespace"})
+	}
+	return n
+}
+
+func explainUptime(c *Container) (n []Number) {
+	if c.Age >= 0 {
+		n = append(n, Number{Key: "uptime", Value: uint64(c.Age.Milliseconds()), Unit: "ms", Source: "/proc/PID/stat starttime",
+			Rule: "time since the container's init started"})
+	}
+	if hasTimes(c) {
+		n = append(n, Number{Key: "idle", Value: c.Times.Total.Idle, Unit: "ticks", Source: sourceLedger,
+			Rule: "idle total of /proc/stat"})
+	}
+	return n
+}
