@@ -194,6 +194,14 @@ func (g *Group) ID() uint64 {
 	return g.home.ino.Load()
 }
 
+// Dir is the directory that ID is the inode number of; "" for the root.
+func (g *Group) Dir() string {
+	if g.home == nil {
+		return ""
+	}
+	return g.home.path
+}
+
 // Alive says that the cgroup which ID names is still there. It costs one stat(2).
 func (g *Group) Alive() bool { return g.home == nil || g.home.exists() }
 
