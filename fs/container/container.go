@@ -1,0 +1,212 @@
+// Package container knows the containers: which one a reader belongs to, since when it runs, how its CPUs spent their
+// time and how loaded it is.
+package container
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/scopefs/scopefs/cgroup"
+	"github.com/scopefs/scopefs/fs/host"
+	"github.com/scopefs/scopefs/fs/view"
+)
+
+// Need names the parts of a view.Container that a reader asks for.
+type Need uint8
+
+// The parts.
+const (
+	NeedMemory Need = 1 << iota
+	NeedCPU         // limits, usage, cpuset, and the CPUs behind the visible ones; wants host.NeedCPULists
+	NeedTimes       // the ledger's counters; implies NeedCPU
+	NeedLoad
+	NeedAge
+)
+
+// Container is one resource domain: the cgroups whose limits and usage a reader is shown.
+type Container struct {
+	// ID is the announced name, or the cgroup's path for a container that was found by its reader.
+	ID string
+	// Slot names the container in node ids. It is never 0 and never used again.
+	Slot uint64
+
+	paths cgroup.Paths
+	group *cgroup.Group
+	proc  *procFS
+	// init is the init of the container's pid namespace; nil where it has none of its own.
+	init  *process
+	start time.Duration // CLOCK_BOOTTIME when it started
+	// announced tells a container of the control socket from one that was found by its reader.
+	announced bool
+	noSwap    bool
+
+	load loadAvg
+	refs atomic.Int32
+
+	ledgerName string
+	ledgerMu   sync.Mutex
+	ledger     *Ledger
+	openLedger func(c *Container) (*Ledger, error)
+}
+
+// Snapshot reads what need names into dst. reader is the reading task's id, 0 if it is not known. The pointers in dst
+// that are not nil are reused. h must hold the CPU lists when need has anything of CPUs.
+func (c *Container) Snapshot(need Need, h *host.Snapshot, reader int, dst *Snapshot) error {
+	v := &dst.View
+	*v = view.Container{NoSwap: c.noSwap, Age: -1}
+	if need&NeedMemory != 0 {
+		if err := c.group.ReadMemory(&dst.memory); err != nil {
+			return err
+		}
+		if dst.memory.Version != cgroup.V0 {
+			v.Memory = &dst.memory
+		}
+	}
+	if need&(NeedCPU|NeedTimes) != 0 {
+		if err := c.group.ReadCPU(&dst.cpu); err != nil {
+			return err
+		}
+		v.CPU = &dst.cpu
+		dst.cpus = view.VisibleCPUs(dst.cpus[:0], &dst.cpu, h.OnlineCPUs)
+		v.CPUs = dst.cpus
+	}
+	if need&NeedTimes != 0 && dst.cpu.Version != cgroup.V0 {
+		if err := c.readTimes(h, dst); err != nil {
+			return err
+		}
+		v.Times = &dst.times
+	}
+	if need&NeedLoad != 0 {
+		c.readLoad(h.Boottime, reader, &dst.load)
+		v.Load = &dst.load
+	}
+	if need&NeedAge != 0 {
+		v.Age = max(h.Boottime-c.start, 0)
+	}
+	return nil
+}
+
+// Snapshot is the memory of one snapshot, to be used again and again.
+type Snapshot struct {
+	View view.Container
+
+	memory cgroup.Memory
+	cpu    cgroup.CPU
+	cpus   []int
+	times  view.CPUTimes
+	load   view.Load
+	perCPU []cgroup.CPUUsage
+}
+
+func (c *Container) readTimes(h *host.Snapshot, dst *Snapshot) error {
+	ledger, err := c.times()
+	if err != nil {
+		return err
+	}
+	in := ledgerInput{
+		now: h.Boottime, start: c.start, cpus: dst.cpus,
+		user: dst.cpu.User, system: dst.cpu.System, throttled: bindingThrottled(dst.cpu.Levels),
+	}
+	// With fewer CPUs visible than it may use, the tasks run on others too, and with all of the machine's there is
+	// nothing to tell apart.
+	if set := len(dst.cpu.Set); len(dst.cpus) == set && set < len(h.OnlineCPUs) {
+		dst.perCPU, err = c.group.ReadPerCPU(dst.perCPU[:0])
+		if err != nil {
+			return err
+		}
+		if len(dst.perCPU) > 0 {
+			in.perCPU = dst.perCPU
+		}
+	}
+	ledger.times(&in, &dst.times)
+	return nil
+}
+
+// times opens the ledger on its first use.
+func (c *Container) times() (*Ledger, error) {
+	c.ledgerMu.Lock()
+	defer c.ledgerMu.Unlock()
+	if c.ledger == nil {
+		l, err := c.openLedger(c)
+		if err != nil {
+			return nil, err
+		}
+		c.ledger = l
+	}
+	return c.ledger, nil
+}
+
+// bindingThrottled is the throttled time of the level with the smallest quota per CPU.
+func bindingThrottled(levels []cgroup.CPULevel) uint64 {
+	var throttled uint64
+	least := -1.0
+	for _, l := range levels {
+		if l.Quota == cgroup.Unlimited || l.Period == 0 {
+			continue
+		}
+		if q := float64(l.Quota) / float64(l.Period); least < 0 || q < least {
+			least, throttled = q, l.Throttled
+		}
+	}
+	return throttled
+}
+
+// limited says whether anything holds the container below the machine's own size.
+func (c *Container) limited(online int) bool {
+	var m cgroup.Memory
+	if c.group.ReadMemory(&m) == nil {
+		for _, l := range m.Levels {
+			if l.Limit != cgroup.Unlimited || l.HasSwap && l.SwapLimit != cgroup.Unlimited {
+				return true
+			}
+		}
+	}
+	var cpu cgroup.CPU
+	if c.group.ReadCPU(&cpu) == nil {
+		for _, l := range cpu.Levels {
+			if l.Quota != cgroup.Unlimited {
+				return true
+			}
+		}
+		return cpu.Set != nil && len(cpu.Set) < online
+	}
+	return false
+}
+
+// alive says whether the container can still be read and is the one it was.
+func (c *Container) alive() bool {
+	return (c.init == nil || c.init.alive()) && c.group.Alive()
+}
+
+// seedLoad starts the load averages from what the container used so far.
+func (c *Container) seedLoad(now time.Duration) {
+	var cpu cgroup.CPU
+	if c.group.ReadCPU(&cpu) != nil || cpu.Version == cgroup.V0 {
+		return
+	}
+	c.load.seed(time.Duration(cpu.User+cpu.System+bindingThrottled(cpu.Levels)), now-c.start, now)
+}
+
+// retain counts one more user of the container.
+func (c *Container) retain() *Container {
+	if c != nil {
+		c.refs.Add(1)
+	}
+	return c
+}
+
+// Release gives the container up; with its last user go its descriptors.
+func (c *Container) Release() {
+	if c == nil || c.refs.Add(-1) > 0 {
+		return
+	}
+	c.group.Close()
+	c.init.close()
+	c.ledgerMu.Lock()
+	defer c.ledgerMu.Unlock()
+	if c.ledger != nil {
+		_ = c.ledger.close()
+		c.ledger = nil
+	}
+}

@@ -1,0 +1,177 @@
+package container
+
+import (
+	"context"
+	"math"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/scopefs/scopefs/fs/view"
+)
+
+// The load averages are the kernel's: fixed point with 11 bits of fraction, one step every 5 s, decayed by
+// e^(-5s/1min), e^(-5s/5min) and e^(-5s/15min) (include/linux/sched/loadavg.h).
+const (
+	loadFixed1 = 1 << 11
+	loadStep   = 5 * time.Second
+)
+
+var (
+	loadExp    = [3]uint64{1884, 2014, 2037}
+	loadPeriod = [3]time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute}
+)
+
+// maxMissedSteps bounds the steps that are made up for after a pause, such as a suspended machine: an hour settles the
+// longest average.
+const maxMissedSteps = int(time.Hour / loadStep)
+
+// loadAvg holds the load of one container.
+type loadAvg struct {
+	mu      sync.Mutex
+	avg     [3]uint64
+	sampled time.Duration // CLOCK_BOOTTIME of the last step; 0: none yet
+	usage   uint64        // ns of CPU time used at the last count
+	counted bool
+	tasks   taskCount
+	lastPID int
+}
+
+// taskCount is how many tasks of a container are in which state.
+type taskCount struct{ running, blocked, total int }
+
+// seed starts the averages of a container that has run before it was first seen: with the load that a constant one of
+// its mean usage would have by now. mean counts CPUs; throttled time is load too.
+func (l *loadAvg) seed(used, age time.Duration, now time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sampled = now
+	if age <= 0 {
+		return
+	}
+	mean := float64(used) / float64(age)
+	for i, period := range loadPeriod {
+		l.avg[i] = uint64(mean * (1 - math.Exp(-age.Seconds()/period.Seconds())) * loadFixed1)
+	}
+}
+
+// step advances the averages to now with the tasks counted now.
+func (l *loadAvg) step(now time.Duration, c taskCount) {
+	missed := int((now - l.sampled) / loadStep)
+	if missed < 1 {
+		missed = 1
+	}
+	for range min(missed, maxMissedSteps) {
+		for i := range l.avg {
+			l.avg[i] = nextLoad(l.avg[i], loadExp[i], uint64(c.running+c.blocked)*loadFixed1)
+		}
+	}
+	l.sampled = now
+	l.tasks = c
+}
+
+// nextLoad is the kernel's calc_load: rounded up while rising, so that a constant load is reached.
+func nextLoad(load, exp, active uint64) uint64 {
+	n := load*exp + active*(loadFixed1-exp)
+	if active >= load {
+		n += loadFixed1 - 1
+	}
+	return n / loadFixed1
+}
+
+// sampleLoad is one step of the sampler. A container that used no CPU time since its tasks were last counted, and had
+// none to count then, still has none: a task that became runnable ran, or used time up to where it blocks. So an idle
+// container costs one read of its usage.
+func (c *Container) sampleLoad(now time.Duration) {
+	usage, err := c.group.ReadUsage()
+	if err != nil {
+		return
+	}
+	l := &c.load
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	count := l.tasks
+	if !l.counted || usage != l.usage || count.running+count.blocked > 0 {
+		count = c.countTasks()
+		l.counted, l.usage = true, usage
+	}
+	l.step(now, count)
+}
+
+// readLoad fills dst for a reader.
+func (c *Container) readLoad(now time.Duration, reader int, dst *view.Load) {
+	l := &c.load
+	l.mu.Lock()
+	if !l.counted {
+		// Busy now counts as busy at once, rather than from the sampler's next step on.
+		if usage, err := c.group.ReadUsage(); err == nil {
+			l.counted, l.usage = true, usage
+			count := c.countTasks()
+			sampled := l.sampled
+			if count.running+count.blocked > 0 {
+				l.step(now, count)
+				l.sampled = sampled
+			}
+			l.tasks = count
+		}
+	}
+	dst.Avg = l.avg
+	dst.Running, dst.Blocked, dst.Total = l.tasks.running, l.tasks.blocked, l.tasks.total
+	lastPID := l.lastPID
+	l.mu.Unlock()
+
+	if n, ok := c.group.TaskCount(); ok {
+		dst.Total = int(min(n, math.MaxInt32))
+	}
+	dst.Running = max(dst.Running, 1) // the reader itself
+	dst.Total = max(dst.Total, dst.Running)
+	if reader > 0 {
+		if pid, err := c.proc.pidInOwnNS(reader); err == nil && pid > lastPID {
+			lastPID = pid
+			l.mu.Lock()
+			l.lastPID = max(l.lastPID, pid)
+			l.mu.Unlock()
+		}
+	}
+	dst.LastPID = max(lastPID, 1)
+}
+
+// countTasks looks at the state of every task of the container.
+func (c *Container) countTasks() taskCount {
+	var n taskCount
+	// A cgroup that goes away meanwhile leaves what was counted so far.
+	_ = c.group.Tasks(func(tid int) error {
+		st, err := c.proc.stat(strconv.Itoa(tid))
+		if err != nil {
+			return nil // it ended
+		}
+		n.total++
+		switch st.state {
+		case 'R':
+			n.running++
+		case 'D':
+			n.blocked++
+		}
+		return nil
+	})
+	return n
+}
+
+// sampleLoads steps the load of every container that is known, every 5 s until ctx ends.
+func (r *Registry) sampleLoads(ctx context.Context) {
+	ticker := time.NewTicker(loadStep)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			r.collect()
+			now := r.now()
+			for _, c := range r.known() {
+				c.sampleLoad(now)
+				c.Release()
+			}
+		}
+	}
+}

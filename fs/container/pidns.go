@@ -1,0 +1,192 @@
+package container
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// process is one process that outlives our looks at it: the pid stays its own for as long as alive says so.
+type process struct {
+	pid   int
+	fd    int // pidfd, -1 on kernels before 5.3
+	start time.Duration
+	proc  *procFS
+}
+
+// hold pins a process by its pid.
+func (p *procFS) hold(pid int) (*process, error) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		if !errors.Is(err, unix.ENOSYS) {
+			return nil, fmt.Errorf("pid %d: %w", pid, err)
+		}
+		fd = -1
+	}
+	// Read behind pidfd_open: it is the start time of the process that the descriptor names, or of nobody.
+	st, err := p.stat(strconv.Itoa(pid))
+	h := &process{pid: pid, fd: fd, start: st.start, proc: p}
+	if err == nil && !h.alive() {
+		err = fmt.Errorf("pid %d: %w", pid, unix.ESRCH)
+	}
+	if err != nil {
+		h.close()
+		return nil, err
+	}
+	return h, nil
+}
+
+// alive says whether the process has not ended yet.
+func (h *process) alive() bool {
+	if h.fd < 0 {
+		st, err := h.proc.stat(strconv.Itoa(h.pid))
+		return err == nil && st.start == h.start && st.state != 'Z' && st.state != 'X'
+	}
+	fds := [1]unix.PollFd{{Fd: int32(h.fd), Events: unix.POLLIN}}
+	n, err := unix.Poll(fds[:], 0)
+	return n == 0 && (err == nil || errors.Is(err, unix.EINTR))
+}
+
+func (h *process) close() {
+	if h != nil && h.fd >= 0 {
+		unix.Close(h.fd)
+		h.fd = -1
+	}
+}
+
+// initOf holds the init of a task's pid namespace. Nothing is forked: the kernel translates pid 1 where it can
+// (NS_GET_PID_FROM_PIDNS, Linux 6.11), and else the init is looked for among the task's ancestors, then in near, the
+// processes of its cgroup, then everywhere.
+func (p *procFS) initOf(task string, near func(func(pid int) error) error) (*process, error) {
+	ns, err := p.pidNS(task)
+	if err != nil {
+		return nil, err
+	}
+	if pid, ok := p.translateInit(task); ok {
+		return p.holdInit(pid, ns)
+	}
+	for pid := task; ; {
+		if h := p.tryInit(pid, ns); h != nil {
+			return h, nil
+		}
+		st, err := p.stat(pid)
+		if err != nil || st.parent <= 1 {
+			break
+		}
+		pid = strconv.Itoa(st.parent)
+	}
+	var found *process
+	visit := func(pid int) error {
+		if found = p.tryInit(strconv.Itoa(pid), ns); found != nil {
+			return errFound
+		}
+		return nil
+	}
+	if near != nil {
+		_ = near(visit) // a cgroup that goes away meanwhile is no reason not to look everywhere
+	}
+	if found == nil {
+		if err := p.everybody(visit); err != nil && !errors.Is(err, errFound) {
+			return nil, err
+		}
+	}
+	if found == nil {
+		return nil, fmt.Errorf("no init found in the pid namespace of task %s", task)
+	}
+	return found, nil
+}
+
+var errFound = errors.New("found")
+
+// tryInit holds the process if it is the init of the namespace, and returns nil if not.
+func (p *procFS) tryInit(task string, ns uint64) *process {
+	if got, err := p.pidNS(task); err != nil || got != ns {
+		return nil
+	}
+	inner, err := p.innermostPID(task)
+	if err != nil || inner != 1 {
+		return nil
+	}
+	pid, err := strconv.Atoi(task)
+	if err != nil {
+		return nil
+	}
+	h, err := p.holdInit(pid, ns)
+	if err != nil {
+		return nil
+	}
+	return h
+}
+
+// holdInit holds pid and then makes sure that it is still in the namespace, as the number may have been reused.
+func (p *procFS) holdInit(pid int, ns uint64) (*process, error) {
+	h, err := p.hold(pid)
+	if err != nil {
+		return nil, err
+	}
+	if got, err := p.pidNS(strconv.Itoa(pid)); err != nil || got != ns {
+		h.close()
+		return nil, fmt.Errorf("pid %d left pid namespace %d: %w", pid, ns, unix.ESRCH)
+	}
+	return h, nil
+}
+
+// The ioctls of a pid namespace's descriptor (include/uapi/linux/nsfs.h), Linux 6.11.
+const (
+	nsGetPIDFromPIDNS = 0x8004b706 // a pid of that namespace in ours
+	nsGetPIDInPIDNS   = 0x8004b708 // one of ours in that namespace
+)
+
+func (p *procFS) translateInit(task string) (int, bool) {
+	pid, err := p.translate(task, nsGetPIDFromPIDNS, 1)
+	return pid, err == nil && pid > 0
+}
+
+func (p *procFS) translate(task string, request, pid uintptr) (int, error) {
+	fd, err := openat(p.dir, task+"/ns/pid", unix.O_RDONLY)
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(fd)
+	n, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), request, pid)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
+}
+
+// pidInOwnNS is the task's pid as it sees it itself.
+func (p *procFS) pidInOwnNS(pid int) (int, error) {
+	task := strconv.Itoa(pid)
+	if inner, err := p.translate(task, nsGetPIDInPIDNS, uintptr(pid)); err == nil && inner > 0 {
+		return inner, nil
+	}
+	return p.innermostPID(task)
+}
+
+// everybody calls fn with every pid below /proc until it returns an error.
+func (p *procFS) everybody(fn func(pid int) error) error {
+	fd, err := openat(p.dir, ".", unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	dir := os.NewFile(uintptr(fd), "/proc")
+	defer dir.Close()
+	for {
+		names, err := dir.Readdirnames(512)
+		for _, name := range names {
+			if pid, err := strconv.Atoi(name); err == nil {
+				if err := fn(pid); err != nil {
+					return err
+				}
+			}
+		}
+		if err != nil || len(names) == 0 {
+			return nil // io.EOF
+		}
+	}
+}

@@ -1,0 +1,309 @@
+package container
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/scopefs/scopefs/cgroup"
+	"github.com/scopefs/scopefs/fs/control"
+	"github.com/scopefs/scopefs/fs/host"
+)
+
+// maxFound bounds the containers that were found by their readers and are kept, whatever a hostile container makes of
+// cgroups and pid namespaces.
+const maxFound = 8192
+
+// Options say where a Registry looks and what it keeps.
+type Options struct {
+	// Root is the directory that holds /proc and /sys; "" is the machine's own.
+	Root string
+	// LedgerDir is where the CPU ledgers survive the process; "" keeps them in memory.
+	LedgerDir string
+	// ReadOnly looks at the ledgers of another process without writing to them.
+	ReadOnly bool
+	// NoSwap shows every container without swap.
+	NoSwap bool
+}
+
+// Registry finds the container of a reader.
+type Registry struct {
+	opts Options
+	host *host.FS
+	cg   *cgroup.FS
+	proc *procFS
+
+	mu       sync.RWMutex
+	lastSlot uint64
+	byID     map[string]*Container // announced
+	bySlot   map[uint64]*Container // announced
+	found    map[domain]*Container // by their readers
+	callers  map[caller]*Container // what a reader's cgroup and pid namespace led to
+}
+
+// domain is what tells the containers apart that nobody announced.
+type domain struct {
+	paths cgroup.Paths
+	pidNS uint64
+}
+
+// caller is what a look-up depends on: the text of /proc/PID/cgroup and the pid namespace.
+type caller struct {
+	cgroup string
+	pidNS  uint64
+}
+
+// Open makes a registry over the machine's (or a fixture's) /proc and cgroup hierarchies.
+func Open(hostFS *host.FS, opts Options) (*Registry, error) {
+	hier, err := cgroup.Discover(opts.Root)
+	if err != nil {
+		return nil, err
+	}
+	proc, err := openProc(opts.Root)
+	if err != nil {
+		return nil, err
+	}
+	r := &Registry{
+		opts: opts, host: hostFS, cg: cgroup.NewFS(hier), proc: proc,
+		byID: map[string]*Container{}, bySlot: map[uint64]*Container{},
+		found: map[domain]*Container{}, callers: map[caller]*Container{},
+	}
+	if opts.LedgerDir != "" && !opts.ReadOnly {
+		if err := os.MkdirAll(opts.LedgerDir, 0o700); err != nil {
+			return nil, fmt.Errorf("making the directory of the CPU ledgers: %w", err)
+		}
+		if err := sweepLedgers(opts.LedgerDir, inode); err != nil {
+			slog.Warn("removing the CPU ledgers of cgroups that are gone", "err", err)
+		}
+	}
+	return r, nil
+}
+
+// Run samples the load of the known containers and forgets those whose cgroup is gone, until ctx ends.
+func (r *Registry) Run(ctx context.Context) { r.sampleLoads(ctx) }
+
+// Close forgets every container.
+func (r *Registry) Close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.byID {
+		c.Release()
+	}
+	for _, c := range r.found {
+		c.Release()
+	}
+	r.byID, r.bySlot, r.found, r.callers = nil, nil, nil, nil
+	unix.Close(r.proc.dir)
+}
+
+// Announce makes a container known by name, as the one that process pid is in. Announcing it again is no error.
+func (r *Registry) Announce(id string, pid int) (*Container, error) {
+	task := strconv.Itoa(pid)
+	paths, err := r.pathsOf(task)
+	if err != nil {
+		return nil, fmt.Errorf("finding the cgroup of pid %d: %w", pid, err)
+	}
+	paths = paths.TrimInit()
+	if paths.IsRoot() {
+		return nil, fmt.Errorf("pid %d is in the root cgroup: a container needs a cgroup of its own", pid)
+	}
+	ns, err := r.proc.pidNS(task)
+	if err != nil {
+		return nil, err
+	}
+	var init *process
+	if ns != r.proc.hostNS {
+		init, err = r.proc.initOf(task, nil)
+	} else {
+		init, err = r.proc.hold(pid)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("finding the init of container %s: %w", id, err)
+	}
+
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if old := r.byID[id]; old != nil {
+		if old.paths == paths && old.init.pid == init.pid && old.init.start == init.start {
+			init.close()
+			return old, nil
+		}
+		if old.alive() {
+			init.close()
+			return nil, fmt.Errorf("container %s is announced already, as pid %d in %s", id, old.init.pid, old.paths)
+		}
+		r.forget(old)
+	}
+	c, err := r.newContainer(id, paths, init)
+	if err != nil {
+		return nil, err
+	}
+	c.announced = true
+	r.byID[id], r.bySlot[c.Slot] = c, c
+	clear(r.callers) // who was found by another rule may now be in this one
+	return c, nil
+}
+
+// Forget drops an announced container.
+func (r *Registry) Forget(id string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := r.byID[id]
+	if c == nil {
+		return fmt.Errorf("no container %s is announced", id)
+	}
+	r.forget(c)
+	return nil
+}
+
+func (r *Registry) forget(c *Container) {
+	delete(r.byID, c.ID)
+	delete(r.bySlot, c.Slot)
+	clear(r.callers)
+	r.discard(c)
+}
+
+// discard gives up a container that was taken out of the maps. A new daemon could still want the ledger of a living one.
+func (r *Registry) discard(c *Container) {
+	if !c.alive() && r.opts.LedgerDir != "" && !r.opts.ReadOnly {
+		_ = os.Remove(filepath.Join(r.opts.LedgerDir, c.ledgerName))
+	}
+	c.Release()
+}
+
+// ByID is the announced container of that name, nil if there is none. It is the caller's to Release.
+func (r *Registry) ByID(id string) *Container {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.byID[id].retain()
+}
+
+// BySlot is the announced container in that slot, nil if there is none. It is the caller's to Release.
+func (r *Registry) BySlot(slot uint64) *Container {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.bySlot[slot].retain()
+}
+
+// Announced lists the announced containers by name.
+func (r *Registry) Announced() []control.Container {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	var list []control.Container
+	for _, c := range r.byID {
+		list = append(list, control.Container{ID: c.ID, PID: c.init.pid, Cgroup: c.paths.String()})
+	}
+	slices.SortFunc(list, func(a, b control.Container) int { return strings.Compare(a.ID, b.ID) })
+	return list
+}
+
+// pathsOf is where a process stands in the cgroup hierarchies.
+func (r *Registry) pathsOf(task string) (cgroup.Paths, error) {
+	var buf [cgroupTextSize]byte
+	text, err := r.cgroupText(task, buf[:])
+	if err != nil {
+		return cgroup.Paths{}, err
+	}
+	return cgroup.ParsePaths(text)
+}
+
+// cgroupTextSize holds /proc/PID/cgroup of all but strange processes.
+const cgroupTextSize = 2048
+
+// cgroupText is /proc/PID/cgroup, in buf if it fits.
+func (r *Registry) cgroupText(task string, buf []byte) ([]byte, error) {
+	for {
+		text, err := r.proc.read(task, "cgroup", buf)
+		if err != nil || len(text) < len(buf) {
+			return text, err
+		}
+		buf = make([]byte, 8*len(buf))
+	}
+}
+
+// procsOf calls visit with the processes of a cgroup.
+func (r *Registry) procsOf(paths cgroup.Paths, visit func(pid int) error) error {
+	group, err := r.cg.Open(paths)
+	if err != nil {
+		return err
+	}
+	defer group.Close()
+	return group.Procs(visit)
+}
+
+// online is the number of CPUs that the machine has.
+func (r *Registry) online() int {
+	var h host.Snapshot
+	if err := r.host.Snapshot(host.NeedCPULists, &h); err != nil {
+		return 0
+	}
+	return len(h.OnlineCPUs)
+}
+
+// known lists every container, each to be released.
+func (r *Registry) known() []*Container {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	list := make([]*Container, 0, len(r.byID)+len(r.found))
+	for _, c := range r.byID {
+		list = append(list, c.retain())
+	}
+	for _, c := range r.found {
+		list = append(list, c.retain())
+	}
+	return list
+}
+
+// collect forgets the containers that ended.
+func (r *Registry) collect() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.byID {
+		if !c.group.Alive() {
+			slog.Info("container ended", "id", c.ID, "cgroup", c.paths.String())
+			r.forget(c)
+		}
+	}
+	for d, c := range r.found {
+		if !c.alive() {
+			r.drop(d, c)
+		}
+	}
+}
+
+// openLedger opens the CPU ledger of a container, with a row for every CPU that it may ever see.
+func (r *Registry) openLedger(c *Container) (*Ledger, error) {
+	var h host.Snapshot
+	if err := r.host.Snapshot(host.NeedCPULists, &h); err != nil {
+		return nil, err
+	}
+	possible, err := cgroup.ParseCPUList(nil, h.Possible)
+	if err != nil {
+		return nil, fmt.Errorf("the possible CPUs: %w", err)
+	}
+	rows := max(len(possible), len(h.OnlineCPUs))
+	return openLedger(r.opts.LedgerDir, c.ledgerName, c.group.Dir(), rows, r.opts.ReadOnly)
+}
+
+// inode is the inode number of a directory.
+func inode(dir string) (uint64, bool) {
+	var st unix.Stat_t
+	err := unix.Stat(dir, &st)
+	return st.Ino, err == nil
+}
+
+// now is CLOCK_BOOTTIME.
+func (r *Registry) now() time.Duration {
+	var h host.Snapshot
+	_ = r.host.Snapshot(0, &h) // reads nothing but the clock
+	return h.Boottime
+}
