@@ -1,0 +1,165 @@
+// Package fs puts the parts of the daemon together: the machine, the containers, the tree of files, the FUSE connection
+// and the control socket.
+package fs
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"sync"
+
+	"github.com/scopefs/scopefs/fs/container"
+	"github.com/scopefs/scopefs/fs/control"
+	"github.com/scopefs/scopefs/fs/host"
+	"github.com/scopefs/scopefs/fs/server"
+	"github.com/scopefs/scopefs/fs/tree"
+)
+
+// Options say what a daemon serves and where.
+type Options struct {
+	// Mount is the directory to mount on. Its state lies beside it: the lock, the CPU ledgers.
+	Mount string
+	// Socket is the path of the control socket; "" is control.sock beside Mount.
+	Socket string
+	// LXCFSCompat is a second place to show the mount at, such as /var/lib/lxcfs; "" for none.
+	LXCFSCompat string
+	// NoSwap shows every container without swap.
+	NoSwap bool
+}
+
+// LedgerDir is where a daemon with this mount point keeps the CPU ledgers.
+func LedgerDir(mount string) string { return filepath.Join(filepath.Dir(mount), "ledger") }
+
+// SocketPath is the control socket of a daemon with this mount point.
+func SocketPath(mount string) string { return filepath.Join(filepath.Dir(mount), "control.sock") }
+
+// Daemon serves the file system until it is closed.
+type Daemon struct {
+	opts     Options
+	host     *host.FS
+	registry *container.Registry
+	tree     *tree.Tree
+	mount    *server.Mount
+	control  *control.Server
+	stop     context.CancelFunc
+	sampling sync.WaitGroup
+	// served is closed when the FUSE connection has ended.
+	served chan struct{}
+}
+
+// Start mounts the file system and begins to serve it.
+func Start(opts Options) (*Daemon, error) {
+	var err error
+	if opts.Mount, err = filepath.Abs(opts.Mount); err != nil {
+		return nil, err
+	}
+	if opts.Socket == "" {
+		opts.Socket = SocketPath(opts.Mount)
+	}
+	d := &Daemon{opts: opts, served: make(chan struct{})}
+	if err := d.start(); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+func (d *Daemon) start() (err error) {
+	// The lock on the mount point comes first: it keeps a second daemon off everything else.
+	if d.mount, err = server.MountAt(d.opts.Mount); err != nil {
+		return err
+	}
+	if d.host, err = host.Open(""); err != nil {
+		return err
+	}
+	d.registry, err = container.Open(d.host, container.Options{LedgerDir: LedgerDir(d.opts.Mount), NoSwap: d.opts.NoSwap})
+	if err != nil {
+		return err
+	}
+	d.tree = tree.New(d.host, d.registry)
+	loop := server.NewLoop(d.mount.FD, d.tree)
+	d.tree.SetInvalidator(loop.InvalidateAttr)
+	if err := loop.Init(); err != nil {
+		return err
+	}
+	go func() {
+		defer close(d.served)
+		loop.Serve()
+	}()
+	var ctx context.Context
+	ctx, d.stop = context.WithCancel(context.Background())
+	d.sampling.Go(func() { d.registry.Run(ctx) })
+
+	if d.opts.LXCFSCompat != "" {
+		if err := d.mount.AlsoAt(d.opts.LXCFSCompat); err != nil {
+			return err
+		}
+	}
+	if d.control, err = control.Listen(d.opts.Socket, d); err != nil {
+		return err
+	}
+	go func() {
+		if err := d.control.Serve(); err != nil {
+			slog.Error("the control socket is closed", "err", err)
+		}
+	}()
+	return nil
+}
+
+// Detach takes the mount out of this mount namespace; what was bound from it elsewhere stays served.
+func (d *Daemon) Detach() error { return d.mount.Detach() }
+
+// Served is closed when the connection has ended, as by umount(8).
+func (d *Daemon) Served() <-chan struct{} { return d.served }
+
+// Close ends everything. Bind mounts of the view that live on elsewhere answer with ENOTCONN from then on.
+func (d *Daemon) Close() error {
+	var errs []error
+	if d.control != nil {
+		errs = append(errs, d.control.Close())
+	}
+	if d.stop != nil {
+		d.stop()
+		d.sampling.Wait()
+	}
+	if d.mount != nil {
+		errs = append(errs, d.mount.Close())
+	}
+	if d.registry != nil {
+		d.registry.Close()
+	}
+	if d.host != nil {
+		errs = append(errs, d.host.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Announce implements control.Handler.
+func (d *Daemon) Announce(id string, pid int) (path string, files []string, err error) {
+	c, err := d.registry.Announce(id, pid)
+	if err != nil {
+		return "", nil, err
+	}
+	slog.Info("container announced", "id", id, "pid", pid, "slot", c.Slot)
+	return d.subtree(id), tree.Paths(), nil
+}
+
+// Forget implements control.Handler.
+func (d *Daemon) Forget(id string) error {
+	slog.Info("container forgotten", "id", id)
+	return d.registry.Forget(id)
+}
+
+// List implements control.Handler.
+func (d *Daemon) List() []control.Container {
+	list := d.registry.Announced()
+	for i := range list {
+		list[i].Path = d.subtree(list[i].ID)
+	}
+	return list
+}
+
+// Info implements control.Handler.
+func (d *Daemon) Info() string { return d.opts.Mount }
+
+func (d *Daemon) subtree(id string) string { return filepath.Join(d.opts.Mount, "c", id) }

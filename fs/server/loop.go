@@ -1,0 +1,239 @@
+// Package server drives the FUSE device: it mounts the file system, reads requests, hands them to go-fuse's protocol
+// code and writes the replies. What the files say is none of its business.
+package server
+
+import (
+	"encoding/binary"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+)
+
+// Sizes of the device's messages, in bytes.
+const (
+	maxWrite = 4096      // the largest WRITE: nothing but PSI triggers is ever written
+	maxRead  = 128 << 10 // the largest READ
+	// The kernel wants room for its smallest buffer (FUSE_MIN_READ_BUFFER, 8192) and for a WRITE with its headers.
+	requestSize = 8192 + maxWrite
+	replySize   = maxRead + 4096
+)
+
+// slowAfter is how long a request may be served before somebody else starts to read the next ones. It is far above a
+// warm read (tens of µs) and far below what a person notices.
+const slowAfter = time.Millisecond
+
+// maxReaders bounds the requests that are served slowly at the same time.
+const maxReaders = 256
+
+// Opcodes and offsets of the FUSE protocol (include/uapi/linux/fuse.h) that the loop itself looks at.
+const (
+	opInit = 26
+	opPoll = 40
+
+	headerOpcode = 4  // offset of fuse_in_header.opcode
+	headerUnique = 8  // offset of fuse_in_header.unique
+	inHeaderLen  = 40 // sizeof(struct fuse_in_header)
+	outHeaderLen = 16 // sizeof(struct fuse_out_header)
+	initMaxPages = outHeaderLen + 28
+
+	notifyInvalInode = 2 // FUSE_NOTIFY_INVAL_INODE
+
+	pollRdNorm = 0x40 // POLLRDNORM, the same on every architecture
+)
+
+// Loop reads requests from a FUSE device and answers them.
+//
+// One goroutine, the leader, reads, serves and replies: handing requests between threads costs more than serving them.
+// A request that takes longer than slowAfter deposes the leader: a new one goes on reading and the old one only finishes
+// what it has, so that one stuck cgroup read never stops the others.
+type Loop struct {
+	fd int
+	ps *fuse.ProtocolServer
+
+	// term is odd while the leader serves a request and even while it waits for one; it only grows. Whoever moves it on
+	// from an odd value (the leader when done, or the watch when it took too long) owns the reading from then on.
+	term    atomic.Uint64
+	readers atomic.Int32
+	done    sync.WaitGroup
+
+	armed atomic.Bool // the watch's timer runs
+	seen  uint64      // term at the watch's last look; only the timer's function touches it
+	timer *time.Timer
+
+	buffers sync.Pool
+}
+
+type buffers struct{ in, out []byte }
+
+// NewLoop makes a loop over the device fd, which stays the caller's. fs answers the requests.
+func NewLoop(fd int, fs fuse.RawFileSystem) *Loop {
+	l := &Loop{fd: fd}
+	l.ps = fuse.NewProtocolServer(fs, &fuse.MountOptions{
+		MaxWrite:      maxWrite,
+		MaxReadAhead:  maxRead,
+		MaxBackground: 64,
+		// A forged file handle must not reach another container's node through a single-file bind mount.
+		ExtraCapabilities: fuse.CAP_NO_EXPORT_SUPPORT,
+		// Listings are rare and looking every entry up would resolve callers for nothing.
+		DisabledCapabilities: fuse.CAP_READDIRPLUS,
+		Logger:               slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn),
+		PanicHandler: func(v any) fuse.Status {
+			slog.Error("request panicked", "panic", v)
+			return fuse.EIO
+		},
+	})
+	l.buffers.New = func() any {
+		return &buffers{in: make([]byte, requestSize), out: make([]byte, replySize)}
+	}
+	l.timer = time.AfterFunc(time.Hour, l.watch)
+	l.timer.Stop()
+	return l
+}
+
+// Init answers the kernel's INIT, the first request on a new connection.
+func (l *Loop) Init() error {
+	b := l.buffers.Get().(*buffers)
+	defer l.buffers.Put(b)
+	n, errno := readDevice(l.fd, b.in)
+	if errno != 0 {
+		return fmt.Errorf("reading INIT from the FUSE device: %w", errno)
+	}
+	if op := opcode(b.in[:n]); op != opInit {
+		return fmt.Errorf("the first request on the FUSE device is opcode %d, not INIT", op)
+	}
+	m, status := l.ps.HandleRequest([][]byte{b.in[:n]}, [][]byte{b.out})
+	if !status.Ok() {
+		return fmt.Errorf("answering INIT: %w", syscall.Errno(status))
+	}
+	// go-fuse derives max_pages from MaxWrite; a READ of one page would cut larger buffers into several round trips.
+	binary.NativeEndian.PutUint16(b.out[initMaxPages:], maxRead/4096)
+	if errno := writeDevice(l.fd, b.out[:m]); errno != 0 {
+		return fmt.Errorf("answering INIT: %w", errno)
+	}
+	return nil
+}
+
+// Serve answers requests until the connection ends.
+func (l *Loop) Serve() {
+	l.startReader()
+	l.done.Wait()
+	l.timer.Stop()
+}
+
+// InvalidateAttr makes the kernel forget the attributes of a node, its size above all.
+func (l *Loop) InvalidateAttr(node uint64) {
+	var msg [outHeaderLen + 24]byte
+	binary.NativeEndian.PutUint32(msg[0:], uint32(len(msg)))
+	binary.NativeEndian.PutUint32(msg[4:], notifyInvalInode)
+	binary.NativeEndian.PutUint64(msg[outHeaderLen:], node)
+	binary.NativeEndian.PutUint64(msg[outHeaderLen+8:], ^uint64(0)) // offset -1: attributes only, no pages
+	// ENOENT: the kernel has forgotten the node already.
+	if errno := writeDevice(l.fd, msg[:]); errno != 0 && errno != unix.ENOENT && errno != unix.ENODEV {
+		slog.Debug("invalidating attributes", "node", node, "err", errno)
+	}
+}
+
+func (l *Loop) startReader() {
+	l.readers.Add(1)
+	l.done.Add(1)
+	go l.lead()
+}
+
+func (l *Loop) lead() {
+	b := l.buffers.Get().(*buffers)
+	defer func() {
+		l.buffers.Put(b)
+		l.readers.Add(-1)
+		l.done.Done()
+	}()
+	for {
+		n, errno := readDevice(l.fd, b.in)
+		switch errno {
+		case 0:
+		case unix.EINTR, unix.EAGAIN, unix.ENOENT: // ENOENT: the request was interrupted before it was read
+			continue
+		case unix.ENODEV: // unmounted
+			return
+		default:
+			slog.Error("reading the FUSE device", "err", errno)
+			return
+		}
+		term := l.term.Add(1)
+		if !l.armed.Load() && l.armed.CompareAndSwap(false, true) {
+			l.timer.Reset(slowAfter)
+		}
+		if k := l.handle(b.in[:n], b.out); k > 0 {
+			// ENOENT: the request was interrupted meanwhile and nobody waits for the reply.
+			if errno := writeDevice(l.fd, b.out[:k]); errno != 0 && errno != unix.ENOENT && errno != unix.ENODEV {
+				slog.Error("writing the FUSE device", "err", errno, "opcode", opcode(b.in))
+			}
+		}
+		if !l.term.CompareAndSwap(term, term+1) {
+			return // deposed
+		}
+	}
+}
+
+// watch deposes a leader that has served the same request since the last look.
+func (l *Loop) watch() {
+	term := l.term.Load()
+	if term%2 == 0 {
+		l.armed.Store(false)
+		// A request that began between the two lines above found the watch armed: look after it.
+		if term = l.term.Load(); term%2 == 0 || !l.armed.CompareAndSwap(false, true) {
+			return
+		}
+	}
+	if term == l.seen && l.readers.Load() < maxReaders && l.term.CompareAndSwap(term, term+1) {
+		l.startReader()
+	}
+	l.seen = term
+	l.timer.Reset(slowAfter)
+}
+
+// handle puts the reply to one request into out and returns its length, 0 for a request that gets none.
+func (l *Loop) handle(in, out []byte) int {
+	if opcode(in) == opPoll {
+		return replyPoll(in, out)
+	}
+	inVec, outVec := [1][]byte{in}, [1][]byte{out}
+	n, _ := l.ps.HandleRequest(inVec[:], outVec[:])
+	return n
+}
+
+// replyPoll says that a file can be read at once, as procfs does. An answer of ENOSYS, go-fuse's, would stick to the
+// connection and rule out pressure triggers for as long as it lives.
+func replyPoll(in, out []byte) int {
+	const n = outHeaderLen + 8 // struct fuse_poll_out
+	clear(out[:n])
+	binary.NativeEndian.PutUint32(out, n)
+	copy(out[8:16], in[headerUnique:headerUnique+8])
+	binary.NativeEndian.PutUint32(out[outHeaderLen:], unix.POLLIN|pollRdNorm)
+	return n
+}
+
+func opcode(request []byte) uint32 {
+	if len(request) < inHeaderLen {
+		return 0
+	}
+	return binary.NativeEndian.Uint32(request[headerOpcode:])
+}
+
+// readDevice tells the Go scheduler of the call, as it blocks for as long as nobody reads a file.
+func readDevice(fd int, b []byte) (int, syscall.Errno) {
+	n, _, errno := syscall.Syscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
+	return int(n), errno
+}
+
+// writeDevice does not: a reply is a copy of a few kB and the scheduler's book-keeping would cost as much.
+func writeDevice(fd int, b []byte) syscall.Errno {
+	_, _, errno := syscall.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
+	return errno
+}

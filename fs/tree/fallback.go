@@ -1,0 +1,39 @@
+package tree
+
+import (
+	"log/slog"
+	"sync"
+)
+
+// Fallbacks counts the readers that were shown the machine's numbers because their container's could not be read.
+type Fallbacks struct {
+	mu     sync.Mutex
+	counts map[Fallback]uint64
+}
+
+// Fallback is what the counts are kept by: a file and why its container could not be shown.
+type Fallback struct{ File, Reason string }
+
+// count adds one, and logs the first of each kind.
+func (f *Fallbacks) count(file *File, reason string, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	key := Fallback{file.Path, reason}
+	if f.counts == nil {
+		f.counts = map[Fallback]uint64{}
+	}
+	if f.counts[key]++; f.counts[key] == 1 {
+		slog.Warn("showing the machine's numbers instead of a container's", "file", file.Path, "reason", reason, "err", err)
+	}
+}
+
+// Counts is a copy of the counts.
+func (f *Fallbacks) Counts() map[Fallback]uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	counts := make(map[Fallback]uint64, len(f.counts))
+	for k, v := range f.counts {
+		counts[k] = v
+	}
+	return counts
+}

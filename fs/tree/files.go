@@ -1,0 +1,137 @@
+// Package tree is the file system that readers see: which files there are, what a node id means, whose numbers an open
+// file shows. It answers go-fuse's requests; the numbers come from the packages view, container and host.
+package tree
+
+import (
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/scopefs/scopefs/fs/container"
+	"github.com/scopefs/scopefs/fs/host"
+	"github.com/scopefs/scopefs/fs/view"
+)
+
+// File is one virtual file.
+type File struct {
+	// Path is relative to the view's root, such as "proc/meminfo".
+	Path string
+	// Mode holds the permission bits, those of the kernel's own file.
+	Mode uint32
+
+	index     int
+	host      host.Need
+	container container.Need
+	render    renderer
+}
+
+// files are the virtual files. Node ids hold positions in this table and must mean the same in every version, as the
+// kernel keeps them: only ever append.
+var files = numbered([]File{
+	{
+		Path: "proc/meminfo", Mode: 0o444, render: view.Meminfo,
+		host: host.NeedMeminfo | host.NeedOvercommit, container: container.NeedMemory,
+	},
+	{
+		Path: "proc/stat", Mode: 0o444, render: view.Stat,
+		host: host.NeedStat | host.NeedCPULists, container: container.NeedTimes | container.NeedLoad,
+	},
+	{
+		Path: "proc/cpuinfo", Mode: 0o444, render: view.Cpuinfo,
+		host: host.NeedCpuinfo | host.NeedCPULists, container: container.NeedCPU,
+	},
+	{
+		Path: "proc/loadavg", Mode: 0o444, render: view.Loadavg,
+		host: host.NeedLoadavg, container: container.NeedLoad,
+	},
+	{
+		Path: "proc/uptime", Mode: 0o444, render: view.Uptime,
+		host: host.NeedUptime | host.NeedCPULists, container: container.NeedAge | container.NeedTimes,
+	},
+	{
+		Path: "proc/swaps", Mode: 0o444, render: view.Swaps,
+		host: host.NeedSwaps | host.NeedMeminfo, container: container.NeedMemory,
+	},
+	cpuList("online", view.CPUOnline),
+	cpuList("present", view.CPUPresent),
+	cpuList("possible", view.CPUPossible),
+	cpuList("offline", view.CPUOffline),
+})
+
+func numbered(list []File) []File {
+	for i := range list {
+		list[i].index = i
+	}
+	return list
+}
+
+func cpuList(name string, render renderer) File {
+	return File{
+		Path: "sys/devices/system/cpu/" + name, Mode: 0o444, render: render,
+		host: host.NeedCPULists, container: container.NeedCPU,
+	}
+}
+
+// renderer appends a file's content to dst; c is nil for the machine's own.
+type renderer func(dst []byte, h *host.Snapshot, c *view.Container) []byte
+
+// Paths are the paths of all virtual files.
+func Paths() []string {
+	list := make([]string, len(files))
+	for i := range files {
+		list[i] = files[i].Path
+	}
+	return list
+}
+
+// Find is the virtual file that a person means by name: its path, with or without a leading slash, or the last part of
+// it.
+func Find(name string) (*File, error) {
+	want := strings.TrimPrefix(path.Clean(name), "/")
+	for i := range files {
+		if f := &files[i]; f.Path == want || path.Base(f.Path) == want {
+			return f, nil
+		}
+	}
+	return nil, fmt.Errorf("no virtual file %q; there are %s", name, strings.Join(Paths(), ", "))
+}
+
+// Render appends to dst what the file says in a container, c, or on the machine itself with c nil. reader is the task
+// that reads, 0 if it is not known. An error leaves dst as it was.
+func (f *File) Render(dst []byte, hostFS *host.FS, c *container.Container, reader int) ([]byte, error) {
+	w := works.Get().(*work)
+	defer works.Put(w)
+	v, err := f.snapshot(w, hostFS, c, reader)
+	if err != nil {
+		return dst, err
+	}
+	return f.render(dst, &w.host, v), nil
+}
+
+// Explain says where each of the container's numbers in the file comes from.
+func (f *File) Explain(hostFS *host.FS, c *container.Container, reader int) ([]view.Number, error) {
+	var w work
+	v, err := f.snapshot(&w, hostFS, c, reader)
+	if err != nil {
+		return nil, err
+	}
+	return view.Explain(f.Path, &w.host, v), nil
+}
+
+func (f *File) snapshot(w *work, hostFS *host.FS, c *container.Container, reader int) (*view.Container, error) {
+	if err := hostFS.Snapshot(f.host, &w.host); err != nil {
+		return nil, err
+	}
+	if c == nil {
+		return nil, nil
+	}
+	if err := c.Snapshot(f.container, &w.host, reader, &w.container); err != nil {
+		return nil, &containerError{err}
+	}
+	return &w.container.View, nil
+}
+
+// containerError tells a container that can't be read from a machine that can't.
+type containerError struct{ error }
+
+func (e *containerError) Unwrap() error { return e.error }

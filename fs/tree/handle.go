@@ -1,0 +1,86 @@
+package tree
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/scopefs/scopefs/fs/container"
+	"github.com/scopefs/scopefs/fs/host"
+)
+
+// handle is an open file: whose numbers it shows, and the snapshot that it is at.
+type handle struct {
+	node      node
+	file      *File
+	container *container.Container // nil: the machine's numbers
+
+	mu      sync.Mutex
+	content []byte // of the last read at offset 0
+	filled  bool
+	paging  bool // counted in pages
+}
+
+// ownInode says that all who read the handle's inode are shown the same container.
+func (h *handle) ownInode() bool {
+	if h.node.own() {
+		return true
+	}
+	if h.container == nil {
+		return h.node.slot() == 0
+	}
+	return h.node.slot() == h.container.Slot
+}
+
+// read copies the content at offset into buf. One lock makes every answer a part of one whole snapshot, however many
+// threads read the descriptor.
+func (h *handle) read(buf []byte, offset uint64, render func([]byte) ([]byte, error)) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if offset == 0 || !h.filled {
+		content, err := render(h.content[:0])
+		if err != nil {
+			return 0, err
+		}
+		h.content, h.filled = content, true
+	}
+	return copyAt(buf, h.content, offset), nil
+}
+
+func copyAt(buf, content []byte, offset uint64) int {
+	if offset >= uint64(len(content)) {
+		return 0
+	}
+	return copy(buf, content[offset:])
+}
+
+// handles is the table of open files. A file handle is a number that is never used again.
+type handles struct {
+	last atomic.Uint64
+	open sync.Map // uint64 → *handle
+}
+
+func (t *handles) add(h *handle) uint64 {
+	fh := t.last.Add(1)
+	t.open.Store(fh, h)
+	return fh
+}
+
+func (t *handles) get(fh uint64) *handle {
+	h, _ := t.open.Load(fh)
+	found, _ := h.(*handle)
+	return found
+}
+
+func (t *handles) remove(fh uint64) *handle {
+	h, _ := t.open.LoadAndDelete(fh)
+	found, _ := h.(*handle)
+	return found
+}
+
+// work is the memory of one rendering.
+type work struct {
+	host      host.Snapshot
+	container container.Snapshot
+}
+
+var works = sync.Pool{New: func() any { return new(work) }}
