@@ -132,27 +132,3 @@ func TestOpenMissing(t *testing.T) {
 		t.Errorf("%d directories are left", len(fs.dirs))
 	}
 }
-
-func BenchmarkReadMemory(b *testing.B) {
-	root := fixture(b, "v2-6.1")
-	g := open(b, newFS(b, root), container(b, root))
-	var m Memory
-	b.ReportAllocs()
-	for b.Loop() {
-		if err := g.ReadMemory(&m); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func BenchmarkReadCPU(b *testing.B) {
-	root := fixture(b, "v2-6.1")
-	g := open(b, newFS(b, root), container(b, root))
-	var c CPU
-	b.ReportAllocs()
-	for b.Loop() {
-		if err := g.ReadCPU(&c); err != nil {
-			b.Fatal(err)
-		}
-	}
-}

@@ -23,7 +23,7 @@ type kernelTree struct {
 	name string
 }
 
-func newKernelTree(t *testing.T, controllers ...string) *kernelTree {
+func newKernelTree(t testing.TB, controllers ...string) *kernelTree {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("making cgroups needs root")
@@ -68,6 +68,10 @@ func (k *kernelTree) make(t testing.TB, below string) {
 			t.Fatal(err)
 		}
 	}
+	// Before Linux 5.11 a v1 memory cgroup did not count what is below it unless told to while it has no children.
+	if k.h.mounts[memory] != nil && below == "" {
+		k.set(t, "memory", "", "memory.use_hierarchy", "1")
+	}
 }
 
 // remove removes the tree, leaves first. A cgroup that is busy for a moment after its last task ended is tried again.
@@ -101,7 +105,7 @@ func removeTree(dir string) error {
 	return err
 }
 
-func (k *kernelTree) set(t *testing.T, controller, below, file, value string) {
+func (k *kernelTree) set(t testing.TB, controller, below, file, value string) {
 	t.Helper()
 	if err := os.WriteFile(k.dir(controller, below)+"/"+file, []byte(value), 0); err != nil {
 		t.Fatal(err)
@@ -213,8 +217,9 @@ func TestKernelRemoveAndMakeAgain(t *testing.T) {
 	if g.Alive() {
 		t.Error("alive, though removed")
 	}
+	tasks := g.Tasks(func(int) error { return nil })
 	_, usage := g.ReadUsage()
-	for i, err := range []error{g.ReadMemory(new(Memory)), g.ReadCPU(new(CPU)), usage, g.Tasks(func(int) error { return nil })} {
+	for i, err := range []error{tasks, usage, g.ReadMemory(new(Memory)), g.ReadCPU(new(CPU))} {
 		if !errors.Is(err, ErrGone) || !strings.Contains(fmt.Sprint(err), k.name) {
 			t.Errorf("call %d on a removed cgroup: %v", i, err)
 		}
@@ -241,9 +246,48 @@ func TestKernelRemoveAndMakeAgain(t *testing.T) {
 	}
 }
 
+// On v2, a controller that is turned off and on again is followed, with its files open all the while.
+func TestKernelV2Controllers(t *testing.T) {
+	k := newKernelTree(t)
+	v2 := k.h.mounts[unified]
+	if v2 == nil {
+		t.Skip("no v2 hierarchy is mounted")
+	}
+	enabled, err := os.ReadFile(v2.point + "/cgroup.subtree_control")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Contains(strings.Fields(string(enabled)), "memory") {
+		t.Skip("the memory controller is not delegated to children of the v2 root")
+	}
+	k.make(t, "")
+	k.make(t, "/app")
+	top := v2.point + k.name
+	put := func(file, value string) {
+		t.Helper()
+		if err := os.WriteFile(top+file, []byte(value), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("/memory.max", "256M")
+	g := open(t, NewFS(k.h), k.paths("/app"))
+	for range 3 {
+		if m := readMemory(t, g); m.Version != V2 || !slices.Equal(limits(m), []uint64{256 * mib}) {
+			t.Fatalf("without a controller of its own: %+v", m)
+		}
+		put("/cgroup.subtree_control", "+memory")
+		put("/app/memory.max", "128M")
+		time.Sleep(missingFor + 10*time.Millisecond)
+		if m := readMemory(t, g); !slices.Equal(limits(m), []uint64{128 * mib, 256 * mib}) {
+			t.Fatalf("with it: %+v", m)
+		}
+		put("/cgroup.subtree_control", "-memory")
+	}
+}
+
 // Readers, removal and Close at the same time: every read is right, or says that the cgroup is gone or the Group closed.
 func TestKernelRace(t *testing.T) {
-	k := newKernelTree(t, "memory", "cpu", "cpuacct")
+	k := newKernelTree(t)
 	k.make(t, "")
 	k.make(t, "/app")
 	fs := NewFS(k.h)
@@ -251,6 +295,7 @@ func TestKernelRace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	levels := len(readMemory(t, g).Levels)
 	var wg sync.WaitGroup
 	var stop atomic.Bool
 	var good, gone, closed atomic.Int64
@@ -263,8 +308,8 @@ func TestKernelRace(t *testing.T) {
 				switch i % 4 {
 				case 0:
 					err = g.ReadMemory(&m)
-					if err == nil && (len(m.Levels) != 2 || m.Version != V1) {
-						t.Errorf("%+v", m)
+					if err == nil && len(m.Levels) != levels {
+						t.Errorf("%d levels, not %d: %+v", len(m.Levels), levels, m)
 					}
 				case 1:
 					err = g.ReadCPU(&c)

@@ -2,6 +2,7 @@ package cgroup
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -174,6 +175,25 @@ func TestCPUSources(t *testing.T) {
 			t.Errorf("was %v, is %v", first, c.Set)
 		}
 	})
+}
+
+// A file of any length is read whole: usage_all of a machine with 1,024 CPUs does not fit the first buffer.
+func TestLongFile(t *testing.T) {
+	root := fixture(t, "v1-6.1")
+	text := "cpu user system\n"
+	var want []CPUUsage
+	for i := range uint64(1024) {
+		want = append(want, CPUUsage{User: 1e15 + i, System: 2e15 + i})
+		text += fmt.Sprintln(i, want[i].User, want[i].System)
+	}
+	write(t, root+"/sys/fs/cgroup/cpu,cpuacct/kubepods/pod1/app/cpuacct.usage_all", text)
+	got, err := open(t, newFS(t, root), container(t, root)).ReadPerCPU(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
 }
 
 // The root has nothing to read, and reading it is no error.
