@@ -263,3 +263,26 @@ func TestTasks(t *testing.T) {
 		t.Errorf("tasks of processes: %s", diff)
 	}
 }
+
+// A cgroup that is made again may have files that the old one lacked.
+func TestMadeAgainWithMoreFiles(t *testing.T) {
+	root := fixture(t, "v2-6.1")
+	app := root + "/sys/fs/cgroup/kubepods/pod1/app"
+	remove(t, app+"/memory.swap.*")
+	g := open(t, newFS(t, root), Paths{Unified: "/kubepods/pod1/app"})
+	if m := readMemory(t, g); m.Levels[0].HasSwap {
+		t.Fatalf("%+v", m.Levels[0])
+	}
+	if err := os.Rename(app, app+".old"); err != nil {
+		t.Fatal(err)
+	}
+	for file, text := range map[string]string{"max": "8192\n", "current": "1\n", "stat": "", "swap.max": "4096\n"} {
+		write(t, app+"/memory."+file, text)
+	}
+	if err := g.Tasks(func(int) error { return nil }); err != nil { // finds the new directory
+		t.Fatal(err)
+	}
+	if l := readMemory(t, g).Levels[0]; l.Limit != 8192 || !l.HasSwap || l.SwapLimit != 4096 {
+		t.Errorf("%+v", l)
+	}
+}
