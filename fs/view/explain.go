@@ -89,7 +89,7 @@ func (r *meminfoRow) explain(m memory, c *Container) Number {
 	}
 	switch level {
 	case machine:
-		n.Source, n.Rule = "/proc/meminfo", "the machine's binds: "+r.rule
+		n.Source, n.Rule = "/proc/meminfo", "the machine's own: no limit of the container is smaller"
 	case hugetlb:
 		n.Level = m.huge.path
 	default:

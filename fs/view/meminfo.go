@@ -229,7 +229,8 @@ func (m *memory) setSwap(h *hostMemory, c *Container) {
 		}
 	}
 	m.swapUsed = min(m.swapUsed, m.swapTotal.bytes)
-	m.swapFree = bound{m.swapTotal.bytes - m.swapUsed, 0}
+	m.swapFree = m.swapTotal
+	m.swapFree.lower(m.swapTotal.bytes-m.swapUsed, 0)
 	m.swapFree.lower(h.swapFree, machine)
 	if c.Memory.Version == cgroup.V1 {
 		return // memsw's room is not one of swap alone

@@ -133,7 +133,7 @@ var meminfoRows = [...]meminfoRow{
 	{key: "WritebackTmp", value: zero, rule: ruleNone},
 	{key: "CommitLimit", value: func(m memory) uint64 { return m.commitLimit >> 10 }, level: totalLevel,
 		v2: "memory.max, memory.swap.max", v1: "memory.limit_in_bytes, memory.memsw.limit_in_bytes",
-		rule: "SwapTotal + MemTotal × vm.overcommit_ratio (or vm.overcommit_kbytes)"},
+		rule: "SwapTotal + MemTotal × vm.overcommit_ratio, or vm.overcommit_kbytes"},
 	{key: "Committed_AS", value: func(m memory) uint64 {
 		return min(add(m.stat.Anon, m.stat.Shmem), m.total.bytes)>>10 + m.swapUsed>>10
 	}, v2: "memory.stat anon + shmem, memory.swap.current",
@@ -159,7 +159,8 @@ var meminfoRows = [...]meminfoRow{
 		v2: "hugetlb.<size>.max, current", v1: "hugetlb.<size>.limit_in_bytes, usage_in_bytes", rule: ruleHuge},
 	{key: "HugePages_Rsvd", value: func(m memory) uint64 { return m.huge.reserved }, level: hugeLevel,
 		v2: "hugetlb.<size>.rsvd.current, current", v1: "hugetlb.<size>.rsvd.usage_in_bytes, usage_in_bytes", rule: ruleHuge},
-	{key: "HugePages_Surp", value: func(m memory) uint64 { return m.huge.surplus }, level: hugeLevel, rule: ruleHuge},
+	{key: "HugePages_Surp", value: func(m memory) uint64 { return m.huge.surplus }, level: hugeLevel,
+		v2: "hugetlb.<size>.max", v1: "hugetlb.<size>.limit_in_bytes", rule: ruleHuge},
 	{key: "Hugetlb", value: func(m memory) uint64 { return m.huge.bytes >> 10 }, level: hugeLevel,
 		v2: "hugetlb.<size>.max", v1: "hugetlb.<size>.limit_in_bytes", rule: ruleHuge},
 }
