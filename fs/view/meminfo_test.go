@@ -323,7 +323,7 @@ func TestMeminfoProperties(t *testing.T) {
 			hosts = append(hosts, f.host)
 		}
 	}
-	for i := range 20000 {
+	for i := range 5000 {
 		h := hosts[i%len(hosts)]
 		c := &Container{Memory: randomMemory(r), NoSwap: r.IntN(8) == 0}
 		text := Meminfo(nil, h, c)
