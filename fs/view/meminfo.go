@@ -15,11 +15,12 @@ func Meminfo(dst []byte, h *host.Snapshot, c *Container) []byte {
 		return append(dst, h.Meminfo...)
 	}
 	m := newMemory(h, c)
+	var rows rowCursor
 	for rest := h.Meminfo; len(rest) > 0; {
 		var line []byte
 		line, rest = cutLine(rest)
 		f, ok := parseMeminfoLine(line)
-		row := rowOf(f.key)
+		row := rows.find(f.key)
 		if !ok || row == nil || !row.applies(c) {
 			dst = append(dst, line...)
 			continue

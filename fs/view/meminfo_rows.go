@@ -59,7 +59,7 @@ func freeLevel(m memory) int          { return m.free.level }
 func hugeLevel(m memory) int          { return m.huge.level }
 func slabReclaimable(m memory) uint64 { return m.reclaimable >> 10 }
 
-// meminfoRows are the rows in the kernel's order (fs/proc/meminfo.c; DirectMap* of the architectures is in rowOf).
+// meminfoRows are the rows in the kernel's order (fs/proc/meminfo.c; DirectMap* of the architectures is directMapRow).
 var meminfoRows = [...]meminfoRow{
 	{key: "MemTotal", value: memTotal, level: totalLevel, v2: "memory.max", v1: "memory.limit_in_bytes", rule: ruleLimit},
 	{key: "MemFree", value: memFree, level: freeLevel,
@@ -168,21 +168,29 @@ var meminfoRows = [...]meminfoRow{
 // directMapRow is the row of every DirectMap* key, of which each architecture has its own.
 var directMapRow = meminfoRow{key: "DirectMap", value: zero, rule: "how the machine's kernel maps its memory"}
 
-var meminfoIndex = func() map[string]*meminfoRow {
-	index := make(map[string]*meminfoRow, len(meminfoRows))
+var meminfoIndex = func() map[string]int {
+	index := make(map[string]int, len(meminfoRows))
 	for i := range meminfoRows {
-		index[meminfoRows[i].key] = &meminfoRows[i]
+		index[meminfoRows[i].key] = i
 	}
 	return index
 }()
 
-// rowOf is the row of a key, nil if there is none.
-func rowOf(key []byte) *meminfoRow {
-	if row := meminfoIndex[string(key)]; row != nil {
-		return row
+// A rowCursor finds the rows of keys. Both are in the kernel's order, so most keys are at the cursor.
+type rowCursor int
+
+// find is the row of a key, nil if there is none.
+func (c *rowCursor) find(key []byte) *meminfoRow {
+	i := int(*c)
+	if i >= len(meminfoRows) || meminfoRows[i].key != string(key) {
+		var ok bool
+		if i, ok = meminfoIndex[string(key)]; !ok {
+			if bytes.HasPrefix(key, []byte("DirectMap")) {
+				return &directMapRow
+			}
+			return nil
+		}
 	}
-	if bytes.HasPrefix(key, []byte("DirectMap")) {
-		return &directMapRow
-	}
-	return nil
+	*c = rowCursor(i + 1)
+	return &meminfoRows[i]
 }
