@@ -81,8 +81,14 @@ func appendBlockLine(dst, line []byte, i, n int) []byte {
 
 // cutKey is what stands before the colon of a line, without the blanks that align it.
 func cutKey(line []byte) (key []byte, ok bool) {
-	key, _, ok = bytes.Cut(line, []byte{':'})
-	return bytes.TrimRight(key, " \t"), ok
+	end := bytes.IndexByte(line, ':')
+	if end < 0 {
+		return line, false
+	}
+	for end > 0 && isBlank(line[end-1]) {
+		end--
+	}
+	return line[:end], true
 }
 
 // appendValue appends a "key : value" line with another value, and with the blanks of the old one.

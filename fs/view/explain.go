@@ -52,11 +52,12 @@ func Explain(file string, h *host.Snapshot, c *Container) []Number {
 
 func explainMeminfo(h *host.Snapshot, c *Container) (numbers []Number) {
 	m := newMemory(h, c)
+	var rows rowCursor
 	for rest := h.Meminfo; len(rest) > 0; {
 		var line []byte
 		line, rest = cutLine(rest)
 		f, ok := parseMeminfoLine(line)
-		row := rowOf(f.key)
+		row := rows.find(f.key)
 		if !ok || row == nil || !row.applies(c) {
 			continue
 		}
@@ -89,7 +90,7 @@ func (r *meminfoRow) explain(m memory, c *Container) Number {
 	}
 	switch level {
 	case machine:
-		n.Source, n.Rule = "/proc/meminfo", "the machine's binds: "+r.rule
+		n.Source, n.Rule = "/proc/meminfo", "the machine's own: no limit of the container is smaller"
 	case hugetlb:
 		n.Level = m.huge.path
 	default:
@@ -119,8 +120,8 @@ func explainSwaps(h *host.Snapshot, c *Container) []Number {
 		return nil
 	}
 	m := newMemory(h, c)
-	size := rowOf([]byte("SwapTotal")).explain(m, c)
-	used := rowOf([]byte("SwapFree")).explain(m, c)
+	size := meminfoRows[meminfoIndex["SwapTotal"]].explain(m, c)
+	used := meminfoRows[meminfoIndex["SwapFree"]].explain(m, c)
 	size.Key, size.Unit = "Size", "kB"
 	used.Key, used.Unit = "Used", "kB"
 	used.Value = size.Value - used.Value

@@ -15,11 +15,12 @@ func Meminfo(dst []byte, h *host.Snapshot, c *Container) []byte {
 		return append(dst, h.Meminfo...)
 	}
 	m := newMemory(h, c)
+	var rows rowCursor
 	for rest := h.Meminfo; len(rest) > 0; {
 		var line []byte
 		line, rest = cutLine(rest)
 		f, ok := parseMeminfoLine(line)
-		row := rowOf(f.key)
+		row := rows.find(f.key)
 		if !ok || row == nil || !row.applies(c) {
 			dst = append(dst, line...)
 			continue
@@ -229,7 +230,8 @@ func (m *memory) setSwap(h *hostMemory, c *Container) {
 		}
 	}
 	m.swapUsed = min(m.swapUsed, m.swapTotal.bytes)
-	m.swapFree = bound{m.swapTotal.bytes - m.swapUsed, 0}
+	m.swapFree = m.swapTotal
+	m.swapFree.lower(m.swapTotal.bytes-m.swapUsed, 0)
 	m.swapFree.lower(h.swapFree, machine)
 	if c.Memory.Version == cgroup.V1 {
 		return // memsw's room is not one of swap alone
