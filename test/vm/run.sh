@@ -34,7 +34,7 @@ mkdir -p "$logs" "$root"/{bin,sbin,usr/bin,usr/local/bin,usr/share,etc,dev,proc,
 finish() {
 	trap - EXIT
 	for pid in "$work"/*.pid; do
-		[[ -e $pid ]] && kill "$(<"$pid")" 2>/dev/null || true
+		if [[ -e $pid ]]; then kill "$(<"$pid")" 2>/dev/null || true; fi
 	done
 	wait
 	rm -rf "$root" "$work"/*.{cpio,initrd,pid}
@@ -58,7 +58,7 @@ for tool in "$root"/scopefs/bin/*; do
 done
 # shellcheck disable=SC2086 # packages are words
 go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}} {{.Dir}}{{end}}' ${PACKAGES:-./...} |
-	sed "s| $PWD/| |" | grep -v ' test/bench' >"$root/scopefs/packages"
+	sed "s| $PWD/| |; / test\/bench/d" >"$root/scopefs/packages"
 if [[ ! -s $root/scopefs/packages ]]; then
 	echo "run.sh: no tests in ${PACKAGES:-./...}" >&2
 	exit 2
