@@ -292,7 +292,7 @@ func newHugePages(h *hostMemory, limits []cgroup.Hugetlb) hugePages {
 		pages := l.Limit / l.PageSize
 		used := l.Usage / l.PageSize
 		p.total = min(p.total, pages)
-		p.free = min(p.free, sub(pages, used), p.total)
+		p.free = min(p.free, sub(pages, used))
 		// rsvd counts a reserved page also when it is in use (Documentation/admin-guide/cgroup-v2.rst), the kernel's
 		// HugePages_Rsvd only until then.
 		p.reserved = min(p.reserved, sub(l.Reserved/l.PageSize, used), p.free)

@@ -37,8 +37,12 @@ func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 // broken text cannot bring a number into a view that a reader's signed type does not hold.
 func number(text []byte) (n uint64, digits int) {
 	for digits < len(text) && isDigit(text[digits]) {
-		n = min(n, math.MaxInt64/10)*10 + uint64(text[digits]-'0')
-		n = min(n, math.MaxInt64)
+		digit := uint64(text[digits] - '0')
+		if n > (math.MaxInt64-digit)/10 {
+			n = math.MaxInt64
+		} else {
+			n = n*10 + digit
+		}
 		digits++
 	}
 	return n, digits

@@ -97,6 +97,21 @@ func TestSwaps(t *testing.T) {
 	}
 }
 
+func TestNumber(t *testing.T) {
+	for _, test := range []struct {
+		text   string
+		want   uint64
+		digits int
+	}{
+		{"", 0, 0}, {"-1", 0, 0}, {"007 kB", 7, 3}, {"9223372036854775807", math.MaxInt64, 19}, {"9223372036854775808", math.MaxInt64, 19},
+		{"18446744073709551616", math.MaxInt64, 20}, {"1000000000000000000000000000000", math.MaxInt64, 31},
+	} {
+		if n, digits := number([]byte(test.text)); n != test.want || digits != test.digits {
+			t.Errorf("%q: got %d, %d digits", test.text, n, digits)
+		}
+	}
+}
+
 func TestRenderersAllocateNothing(t *testing.T) {
 	for _, f := range readFixtures(t) {
 		for name, c := range f.containers {
