@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"math"
 	"math/bits"
-
-	"github.com/scopefs/scopefs/fs/host"
 )
 
 // cutLine cuts the first line, with its newline, off a text.
@@ -57,14 +55,6 @@ func add(a, b uint64) uint64 {
 		return math.MaxUint64
 	}
 	return a + b
-}
-
-// cpuinfoText is the host's /proc/cpuinfo, if it was read.
-func cpuinfoText(h *host.Snapshot) []byte {
-	if h.Cpuinfo == nil {
-		return nil
-	}
-	return h.Cpuinfo.Raw
 }
 
 // mul is a × b, or the largest number where that overflows.

@@ -1,7 +1,9 @@
 package view
 
 import (
+	"fmt"
 	"math"
+	"path"
 	"testing"
 	"time"
 
@@ -131,7 +133,7 @@ func BenchmarkRender(b *testing.B) {
 		c := readFixture(b, "testdata/linux-6.1-x86_64.txtar").containers["v2"]
 		c.CPUs, c.Times = h.OnlineCPUs, &CPUTimes{Rows: make([]CPURow, size)}
 		for _, r := range renderers[:6] {
-			b.Run(r.file[len("proc/"):]+"-"+string(h.Online[2:len(h.Online)-1]), func(b *testing.B) {
+			b.Run(fmt.Sprintf("%s/%d", path.Base(r.file), size), func(b *testing.B) {
 				var buf []byte
 				for b.Loop() {
 					buf = r.render(buf[:0], h, c)
