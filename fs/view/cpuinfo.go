@@ -28,6 +28,14 @@ func Cpuinfo(dst []byte, h *host.Snapshot, c *Container) []byte {
 	return append(dst, info.Tail...)
 }
 
+// cpuinfoText is the host's /proc/cpuinfo, if it was read.
+func cpuinfoText(h *host.Snapshot) []byte {
+	if h.Cpuinfo == nil {
+		return nil
+	}
+	return h.Cpuinfo.Raw
+}
+
 // appendBlocks appends a block for each of cpus.
 func appendBlocks(dst []byte, blocks []host.CPUBlock, cpus []int) []byte {
 	if len(blocks) == 0 {

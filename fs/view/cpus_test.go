@@ -51,6 +51,26 @@ func TestVisibleCPUs(t *testing.T) {
 	}
 }
 
+func TestBindingQuota(t *testing.T) {
+	const none = cgroup.Unlimited
+	for _, test := range []struct {
+		levels []cgroup.CPULevel
+		want   int
+	}{
+		{nil, -1},
+		{[]cgroup.CPULevel{{Quota: none, Period: 100000}, {Quota: 5, Period: 0}}, -1},
+		{[]cgroup.CPULevel{{Quota: none, Period: 100000}, {Quota: 5, Period: 10}}, 1},
+		// 2 CPUs and 1.5: both show as 2, the second binds.
+		{[]cgroup.CPULevel{{Quota: 200000, Period: 100000}, {Quota: 15000, Period: 10000}}, 1},
+		{[]cgroup.CPULevel{{Quota: 100000, Period: 100000}, {Quota: 10000, Period: 10000}}, 0},
+		{[]cgroup.CPULevel{{Quota: none - 1, Period: 1}, {Quota: none - 1, Period: 2}, {Quota: none - 1, Period: 1}}, 1},
+	} {
+		if got := BindingQuota(test.levels); got != test.want {
+			t.Errorf("%v: got %d, want %d", test.levels, got, test.want)
+		}
+	}
+}
+
 // The number of CPUs is one, in every file that says it.
 func TestOneCPUCount(t *testing.T) {
 	for _, size := range []int{2, 64, 1024} {

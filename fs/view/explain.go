@@ -78,6 +78,10 @@ func (r *meminfoRow) explain(m memory, c *Container) Number {
 		n.Source, n.Rule = "", "swap is turned off"
 		return n
 	}
+	if r.swap && !m.swapAccounted && n.Value == 0 {
+		n.Source, n.Rule = "", "the kernel does not account the container's swap"
+		return n
+	}
 	if c.Memory.Version == cgroup.V1 {
 		n.Source = r.v1
 	}

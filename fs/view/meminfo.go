@@ -135,6 +135,7 @@ type memory struct {
 	cached, reclaimable, unreclaim uint64 // page cache; slab of both kinds
 	swapTotal, swapFree            bound
 	swapUsed                       uint64
+	swapAccounted                  bool // by the kernel, at any level
 	commitLimit                    uint64
 	huge                           hugePages
 }
@@ -211,11 +212,10 @@ func (m *memory) setRoom(h *hostMemory, levels []cgroup.MemoryLevel) {
 func (m *memory) setSwap(h *hostMemory, c *Container) {
 	m.swapTotal.level, m.swapFree.level = machine, machine
 	levels := c.Memory.Levels
-	accounted := false
 	for i := range levels {
-		accounted = accounted || levels[i].HasSwap
+		m.swapAccounted = m.swapAccounted || levels[i].HasSwap
 	}
-	if c.NoSwap || !accounted {
+	if c.NoSwap || !m.swapAccounted {
 		return
 	}
 	m.swapTotal.bytes = h.swapTotal
@@ -292,7 +292,7 @@ func newHugePages(h *hostMemory, limits []cgroup.Hugetlb) hugePages {
 		pages := l.Limit / l.PageSize
 		used := l.Usage / l.PageSize
 		p.total = min(p.total, pages)
-		p.free = min(p.free, sub(pages, used), p.total)
+		p.free = min(p.free, sub(pages, used))
 		// rsvd counts a reserved page also when it is in use (Documentation/admin-guide/cgroup-v2.rst), the kernel's
 		// HugePages_Rsvd only until then.
 		p.reserved = min(p.reserved, sub(l.Reserved/l.PageSize, used), p.free)

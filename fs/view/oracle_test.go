@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/prometheus/procfs"
+
+	"github.com/scopefs/scopefs/cgroup"
 )
 
 // The parsers of prometheus/procfs read what is rendered, and find the container's numbers.
@@ -32,7 +34,7 @@ func TestProcfsOracle(t *testing.T) {
 				}
 				checkMeminfo(t, fs, f, c)
 				checkStat(t, fs, f, c)
-				checkCPUInfo(t, fs, f, c)
+				checkCPUInfo(t, fs, c)
 				if c.Load != nil {
 					load, err := fs.LoadAvg()
 					if err != nil {
@@ -46,6 +48,31 @@ func TestProcfsOracle(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A machine of 1,024 CPUs, of which a container sees 100.
+func TestProcfsOracleBig(t *testing.T) {
+	h := bigHost(t, 1024)
+	c := &Container{CPU: &cgroup.CPU{Set: h.OnlineCPUs[500:], Levels: []cgroup.CPULevel{{Quota: 9_950_000, Period: 100_000}}}, Age: -1}
+	c.CPUs = VisibleCPUs(nil, c.CPU, h.OnlineCPUs)
+	dir := t.TempDir()
+	for file, text := range map[string][]byte{"stat": Stat(nil, h, c), "cpuinfo": Cpuinfo(nil, h, c)} {
+		if err := os.WriteFile(filepath.Join(dir, file), text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fs, err := procfs.NewFS(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stat, err := fs.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(stat.CPU) != 100 || stat.CPU[99].User != (1000+599)/100.0 {
+		t.Errorf("%d CPUs, the last %+v", len(stat.CPU), stat.CPU[99])
+	}
+	checkCPUInfo(t, fs, c)
 }
 
 func checkMeminfo(t *testing.T, fs procfs.FS, f *fixture, c *Container) {
@@ -112,7 +139,7 @@ func checkStat(t *testing.T, fs procfs.FS, f *fixture, c *Container) {
 	}
 }
 
-func checkCPUInfo(t *testing.T, fs procfs.FS, f *fixture, c *Container) {
+func checkCPUInfo(t *testing.T, fs procfs.FS, c *Container) {
 	if runtime.GOARCH != "amd64" {
 		t.Log("cpuinfo not checked: procfs has the parser of its own architecture only, the fixtures are of x86")
 		return

@@ -1,7 +1,9 @@
 package view
 
 import (
+	"fmt"
 	"math"
+	"path"
 	"testing"
 	"time"
 
@@ -97,6 +99,21 @@ func TestSwaps(t *testing.T) {
 	}
 }
 
+func TestNumber(t *testing.T) {
+	for _, test := range []struct {
+		text   string
+		want   uint64
+		digits int
+	}{
+		{"", 0, 0}, {"-1", 0, 0}, {"007 kB", 7, 3}, {"9223372036854775807", math.MaxInt64, 19}, {"9223372036854775808", math.MaxInt64, 19},
+		{"18446744073709551616", math.MaxInt64, 20}, {"1000000000000000000000000000000", math.MaxInt64, 31},
+	} {
+		if n, digits := number([]byte(test.text)); n != test.want || digits != test.digits {
+			t.Errorf("%q: got %d, %d digits", test.text, n, digits)
+		}
+	}
+}
+
 func TestRenderersAllocateNothing(t *testing.T) {
 	for _, f := range readFixtures(t) {
 		for name, c := range f.containers {
@@ -116,7 +133,7 @@ func BenchmarkRender(b *testing.B) {
 		c := readFixture(b, "testdata/linux-6.1-x86_64.txtar").containers["v2"]
 		c.CPUs, c.Times = h.OnlineCPUs, &CPUTimes{Rows: make([]CPURow, size)}
 		for _, r := range renderers[:6] {
-			b.Run(r.file[len("proc/"):]+"-"+string(h.Online[2:len(h.Online)-1]), func(b *testing.B) {
+			b.Run(fmt.Sprintf("%s/%d", path.Base(r.file), size), func(b *testing.B) {
 				var buf []byte
 				for b.Loop() {
 					buf = r.render(buf[:0], h, c)
