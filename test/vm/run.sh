@@ -38,7 +38,7 @@ finish() {
 	done
 	wait
 	rm -rf "$root" "$work"/*.{cpio,initrd,pid}
-	[[ $1 == 0 ]] && rm -rf "$work"
+	if [[ $1 == 0 || -z $(ls "$logs") ]]; then rm -rf "$work"; fi
 	find "$cache" -maxdepth 1 -name 'run.*' -mtime +7 -exec rm -rf {} +
 	exit "$1"
 }
