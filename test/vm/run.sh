@@ -38,7 +38,7 @@ finish() {
 	done
 	wait
 	rm -rf "$root" "$work"/*.{cpio,initrd,pid}
-	[[ $1 == 0 ]] && rm -rf "$work"
+	if [[ $1 == 0 || -z $(ls "$logs") ]]; then rm -rf "$work"; fi
 	find "$cache" -maxdepth 1 -name 'run.*' -mtime +7 -exec rm -rf {} +
 	exit "$1"
 }
@@ -52,7 +52,10 @@ done
 
 # The test binaries lie where `go test` would run them, testdata and bin/ beside them.
 export CGO_ENABLED=0 GOARCH=amd64
-[[ -d cmd ]] && make -s build && cp bin/* "$root/scopefs/bin/"
+if [[ -d cmd ]]; then
+	make -s build
+	find bin -maxdepth 1 -type f -exec cp -t "$root/scopefs/bin" {} +
+fi
 for tool in "$root"/scopefs/bin/*; do
 	[[ -e $tool ]] && ln -s "/scopefs/bin/${tool##*/}" "$root/usr/local/bin/"
 done
