@@ -48,6 +48,7 @@ type child struct {
 	sock     *os.File
 	enc      *json.Encoder
 	dec      *json.Decoder
+	group    string     // path of its cgroup
 	finished chan error // of cmd.Wait
 }
 
@@ -74,6 +75,7 @@ func start(g *group) (*child, error) {
 			return nil, fmt.Errorf("move the container into its cgroup: %w", err)
 		}
 	}
+	c.group = g.path
 	c.finished = make(chan error, 1)
 	go func() { c.finished <- c.cmd.Wait() }()
 	return c, nil
@@ -110,6 +112,15 @@ func (c *child) pid() int { return c.cmd.Process.Pid }
 // send sends init a message. One that died does not get it, but may have said why: expect tells.
 func (c *child) send(message any) { c.enc.Encode(message) }
 
+// kill ends the container. PID 1 alone is not enough: the kernel waits for the others, and one that is frozen does not
+// die.
+func (c *child) kill() {
+	c.cmd.Process.Kill()
+	for _, dir := range groupDirs(c.group) {
+		killTree(dir)
+	}
+}
+
 // expect waits until init has reached a stage.
 func (c *child) expect(want stage) error {
 	var r report
@@ -145,12 +156,12 @@ func (c *child) supervise(handshake func() error) (int, error) {
 	ready := make(chan error, 1)
 	go func() { ready <- handshake() }()
 
-	p := proxy{process: c.cmd.Process}
+	p := proxy{process: c.cmd.Process, kill: c.kill}
 	for {
 		select {
 		case err := <-ready:
 			if err != nil {
-				c.cmd.Process.Kill()
+				c.kill()
 				<-c.finished
 				if p.killedFor != 0 {
 					return 128 + int(p.killedFor), nil

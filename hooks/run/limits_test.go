@@ -6,8 +6,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/containerd/cgroups/v3"
+	"golang.org/x/sys/unix"
 )
 
 func TestParseSize(t *testing.T) {
@@ -165,4 +167,23 @@ func TestCgroupsOfItsOwn(t *testing.T) {
 		for c in memory pids freezer; do
 			sub=/sys/fs/cgroup/$c`+h.parent+`/$(hostname)/a/b; mkdir -p $sub; (sleep 100 & echo $! > $sub/cgroup.procs)
 		done`)
+}
+
+// Frozen processes keep a dead PID 1 waiting; a signal to run ends them all the same.
+func TestFrozen(t *testing.T) {
+	h := newHost(t)
+	if cgroups.Mode() == cgroups.Unified {
+		t.Skip("freezes by cgroup v1")
+	}
+	sub := "/sys/fs/cgroup/freezer" + h.parent + "/$(hostname)/sub"
+	cmd := h.started("mkdir " + sub + "; sleep 100 & echo $! >" + sub + "/cgroup.procs; echo FROZEN >" + sub + "/freezer.state; echo")
+	time.Sleep(100 * time.Millisecond)
+	cmd.Process.Signal(unix.SIGTERM)
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	select {
+	case <-done:
+	case <-time.After(5 * time.Second):
+		t.Error("run waits for ever")
+	}
 }

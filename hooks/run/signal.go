@@ -21,6 +21,7 @@ var passed = []os.Signal{
 // any other would die or stop; the proxy does that in the kernel's place.
 type proxy struct {
 	process   *os.Process
+	kill      func()         // ends the container
 	running   bool           // the command runs, not init
 	killedFor syscall.Signal // what the SIGKILL stands for
 }
@@ -42,7 +43,7 @@ func (p *proxy) deliver(sig syscall.Signal) {
 		unix.Kill(os.Getpid(), unix.SIGSTOP) // SIGCONT to us continues both
 	default:
 		p.killedFor = sig
-		p.process.Kill()
+		p.kill()
 	}
 }
 
