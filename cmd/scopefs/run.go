@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"strconv"
 
 	"github.com/scopefs/scopefs/fs/control"
 	"github.com/scopefs/scopefs/hooks/run"
@@ -13,7 +14,6 @@ var privateDaemon run.PrivateDaemon
 
 func newRunCommand() *cobra.Command {
 	o := run.Options{Private: privateDaemon}
-	var memory, swap size
 	cmd := &cobra.Command{
 		Use:   "run [flags] [--] COMMAND [ARG…]",
 		Short: "Run a command in a throw-away container that sees its own limits",
@@ -32,15 +32,6 @@ cannot be executed, 127 if it is not found.`,
 		Args:                  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Args = args
-			o.Memory = memory.bytes
-			if cmd.Flags().Changed("swap") {
-				o.Swap = &swap.bytes
-			}
-			for flag, zero := range map[string]bool{"memory": o.Memory == 0, "cpus": o.CPUs == 0, "pids": o.Pids == 0} {
-				if cmd.Flags().Changed(flag) && zero {
-					return &run.Error{Status: run.StatusFailed, Err: errors.New("--" + flag + " 0: want more than 0; leave it out for no limit")}
-				}
-			}
 			status, err := run.Run(o)
 			if err != nil {
 				return err
@@ -50,13 +41,32 @@ cannot be executed, 127 if it is not found.`,
 	}
 	f := cmd.Flags()
 	f.SetInterspersed(false) // what follows the command is the command's
-	f.Var(&memory, "memory", "memory limit, such as 256M")
-	f.Var(&swap, "swap", "limit of swap alone, in addition to memory; 0: none")
-	f.Float64Var(&o.CPUs, "cpus", 0, "CPU time as a number of CPUs, such as 1.5")
-	f.StringVar(&o.Cpuset, "cpuset", "", "CPUs that it may run on, such as 0-1")
-	f.Int64Var(&o.Pids, "pids", 0, "limit of processes and threads")
-	f.StringVar(&o.Rootfs, "rootfs", "", "directory to take as the root")
-	f.StringVar(&o.Socket, "socket", control.DefaultSocket, "control socket of the running daemon")
+	f.Func("memory", "memory limit, a `SIZE` such as 256M", func(text string) (err error) {
+		if o.Memory, err = run.ParseSize(text); err == nil && o.Memory == 0 {
+			err = errors.New("want more than 0; leave it out for no limit")
+		}
+		return err
+	})
+	f.Func("swap", "limit of swap alone, a `SIZE` in addition to memory; 0: none", func(text string) error {
+		bytes, err := run.ParseSize(text)
+		o.Swap = &bytes
+		return err
+	})
+	f.Func("cpus", "CPU time as a `NUMBER` of CPUs, such as 1.5", func(text string) (err error) {
+		if o.CPUs, err = strconv.ParseFloat(text, 64); err != nil || o.CPUs <= 0 {
+			err = errors.New("want a number of CPUs above 0, such as 1.5")
+		}
+		return err
+	})
+	f.Func("pids", "limit of processes and threads, a `NUMBER`", func(text string) (err error) {
+		if o.Pids, err = strconv.ParseInt(text, 10, 64); err != nil || o.Pids <= 0 {
+			err = errors.New("want a whole number above 0")
+		}
+		return err
+	})
+	f.StringVar(&o.Cpuset, "cpuset", "", "`LIST` of the CPUs that it may run on, such as 0-1")
+	f.StringVar(&o.Rootfs, "rootfs", "", "`DIR` to take as the root")
+	f.StringVar(&o.Socket, "socket", control.DefaultSocket, "control socket of the running daemon, a `PATH`")
 	f.StringVar(&o.Parent, "parent", "", "cgroup in which to make the container's")
 	f.MarkHidden("parent")
 	return cmd
@@ -76,19 +86,4 @@ func newInitCommand() *cobra.Command {
 			return exitStatus(run.StatusFailed) // run has been told why
 		},
 	}
-}
-
-// size is a flag of bytes.
-type size struct {
-	bytes int64
-	text  string
-}
-
-func (s *size) String() string { return s.text }
-func (s *size) Type() string   { return "SIZE" }
-
-func (s *size) Set(text string) (err error) {
-	s.text = text
-	s.bytes, err = run.ParseSize(text)
-	return err
 }

@@ -151,7 +151,9 @@ func (h *host) checkEmpty() {
 
 func (h *host) command(o Options, args ...string) *exec.Cmd {
 	o.Args, o.Dir, o.Parent = args, h.dir, h.parent
-	o.Socket = filepath.Join(h.dir, "no.sock")
+	if o.Socket == "" {
+		o.Socket = filepath.Join(h.dir, "no.sock")
+	}
 	text, err := json.Marshal(o)
 	if err != nil {
 		h.t.Fatal(err)
@@ -367,5 +369,63 @@ func TestRootfs(t *testing.T) {
 	}
 	if out, status := h.run(o, "sh", "-c", "ls /dev"); status != 125 || !strings.Contains(out, "mount tmpfs on /dev") {
 		t.Errorf("link as /dev: %d %s", status, out)
+	}
+}
+
+// A running daemon is used, told, and told again at the end.
+func TestRunningDaemon(t *testing.T) {
+	h := newHost(t)
+	dir := t.TempDir()
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	s, err := control.Listen(filepath.Join(t.TempDir(), "s"), fake{root, dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	go s.Serve()
+	cmd := h.command(Options{Socket: s.Path()}, "cat", "/proc/meminfo")
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.HasPrefix(string(out), "MemTotal: run-") {
+		t.Errorf("%v %s", err, out)
+	}
+	if entries, err := os.ReadDir(filepath.Join(dir, "c")); len(entries) != 0 || err != nil {
+		t.Errorf("not forgotten: %v %v", entries, err)
+	}
+}
+
+// Whenever run is killed, the next one removes what it made.
+func TestKilledAnyTime(t *testing.T) {
+	h := newHost(t)
+	for i := range 20 {
+		cmd := h.command(Options{}, "sleep", "100")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(i) * 2 * time.Millisecond)
+		cmd.Process.Kill()
+		cmd.Wait()
+	}
+	h.want(Options{}, 0, "", "true")
+}
+
+// A shared mount, which systemd makes of every one, would carry what the host detaches into the container.
+func TestSharedMounts(t *testing.T) {
+	h := newHost(t)
+	if err := unix.Mount("shared", h.dir, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("", h.dir, "", unix.MS_SHARED, ""); err != nil {
+		t.Error(err)
+	}
+	out, status := h.run(Options{}, "cat", "/proc/meminfo")
+	if status != 0 || !strings.HasPrefix(out, "MemTotal: run-") {
+		t.Errorf("%d %s", status, out)
+	}
+	if err := unix.Unmount(h.dir, 0); err != nil {
+		t.Error(err)
 	}
 }
