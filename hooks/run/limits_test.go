@@ -140,6 +140,10 @@ func TestParent(t *testing.T) {
 	if err := os.Mkdir(pod, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	// As every runtime does on kernels before 5.11.
+	if err := os.WriteFile(filepath.Join(pod, "memory.use_hierarchy"), []byte("1"), 0); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(filepath.Join(pod, "memory.limit_in_bytes"), []byte("50M"), 0); err != nil {
 		t.Fatal(err)
 	}

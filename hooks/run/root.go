@@ -116,11 +116,21 @@ func enterRoot(root string) error {
 		return &os.PathError{Op: "chdir", Path: root, Err: err}
 	}
 	// With both arguments the same, the old root ends up on top of the new one, from where it is detached.
-	if err := unix.PivotRoot(".", "."); err != nil {
+	switch err := unix.PivotRoot(".", "."); err {
+	case nil:
+		if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+			return fmt.Errorf("detach the host's root: %w", err)
+		}
+	case unix.EINVAL:
+		// The host runs from its initramfs, which cannot be pivoted away, only covered.
+		if err := unix.Mount(root, "/", "", unix.MS_MOVE, ""); err != nil {
+			return fmt.Errorf("move the root: %w", err)
+		}
+		if err := unix.Chroot("."); err != nil {
+			return os.NewSyscallError("chroot", err)
+		}
+	default:
 		return os.NewSyscallError("pivot_root", err)
-	}
-	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
-		return fmt.Errorf("detach the host's root: %w", err)
 	}
 	return os.NewSyscallError("chdir", unix.Chdir("/"))
 }

@@ -186,7 +186,6 @@ func TestStatus(t *testing.T) {
 	h.want(Options{}, 127, "run: nosuchcommand: executable file not found in $PATH", "nosuchcommand")
 	h.want(Options{}, 127, "run: /no/such: no such file or directory", "/no/such")
 	h.want(Options{}, 126, "run: /etc/passwd: permission denied", "/etc/passwd")
-	h.want(Options{}, 128+9, "", "timeout", "-s", "KILL", "0.2", "sleep", "100")
 	h.want(Options{Rootfs: "/no/such"}, 125, "run: --rootfs: lstat /no: no such file or directory", "true")
 }
 
@@ -292,12 +291,32 @@ func TestSuspend(t *testing.T) {
 
 func TestTimeout(t *testing.T) {
 	h := newHost(t)
+	if exec.Command("timeout", "--version").Run() != nil {
+		t.Skip("needs the timeout of coreutils")
+	}
 	cmd := h.command(Options{}, "sleep", "100")
-	cmd.Path, cmd.Args = "/usr/bin/timeout", []string{"timeout", "-s", "TERM", "--preserve-status", "0.5", os.Args[0]}
+	cmd.Path, _ = exec.LookPath("timeout")
+	cmd.Args = []string{"timeout", "-s", "TERM", "--preserve-status", "0.5", os.Args[0]}
 	start := time.Now()
 	cmd.Run()
 	if got := cmd.ProcessState.ExitCode(); got != 128+15 || time.Since(start) > 5*time.Second {
 		t.Errorf("status %d after %v", got, time.Since(start))
+	}
+}
+
+// The command is killed from the host.
+func TestKilledCommand(t *testing.T) {
+	h := newHost(t)
+	cmd := h.started("echo; exec sleep 100")
+	for _, d := range groupDirs(h.parent) {
+		if entries, _ := os.ReadDir(d); len(entries) > 0 {
+			killTree(d)
+			break
+		}
+	}
+	cmd.Wait()
+	if got := cmd.ProcessState.ExitCode(); got != 128+9 {
+		t.Errorf("status %d", got)
 	}
 }
 
