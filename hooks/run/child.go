@@ -162,7 +162,7 @@ func (c *child) supervise(handshake func() error) (int, error) {
 		case err := <-ready:
 			if err != nil {
 				c.kill()
-				_ = <-c.finished
+				<-c.finished //nolint:errcheck // why it failed is in err
 				if p.killedFor != 0 {
 					return 128 + int(p.killedFor), nil
 				}
