@@ -214,3 +214,19 @@ func (l *lockedBuffer) String() string {
 	defer l.mu.Unlock()
 	return l.b.String()
 }
+
+// fileOf is an os.File of a copy of the descriptor.
+func fileOf(fd int) *os.File {
+	copied, err := syscall.Dup(fd)
+	if err != nil {
+		return nil
+	}
+	return os.NewFile(uintptr(copied), "handed over")
+}
+
+func writeExecutable(t testing.TB, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+		t.Fatal(err)
+	}
+}

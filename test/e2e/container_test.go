@@ -67,7 +67,7 @@ func tryContainer(t testing.TB, d *daemon, g *group, o options) (*container, err
 		flags |= syscall.CLONE_NEWPID
 	}
 	if o.in != nil {
-		cmd = o.in.command(selfExe, "init")
+		cmd = o.in.command(selfExe, "nest")
 	} else {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags}
 	}
@@ -98,6 +98,7 @@ func tryContainer(t testing.TB, d *daemon, g *group, o options) (*container, err
 		bind = orders{View: d.compat, Files: tree.Paths()}
 	case noBinds:
 	}
+	bind.Sysfs = o.in != nil
 	if err := c.order(bind); err != nil {
 		return nil, err
 	}
@@ -137,6 +138,13 @@ func (c *container) commandIn(g *group, args ...string) *exec.Cmd {
 	}
 	cmd := exec.Command(selfExe, append([]string{fmt.Sprint(c.pid), path}, args...)...)
 	cmd.Env = append(cmd.Environ(), roleEnv+"=enter")
+	return cmd
+}
+
+// outside is a command of the container, in its cgroup and pid namespace, that sees the host's mounts of now.
+func (c *container) outside(args ...string) *exec.Cmd {
+	cmd := c.command(args...)
+	cmd.Args[1] = "/" + cmd.Args[1]
 	return cmd
 }
 

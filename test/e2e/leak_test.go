@@ -87,6 +87,11 @@ func children() ([]string, error) {
 			break
 		}
 	}
+	return childrenOf(os.Getpid())
+}
+
+// childrenOf lists the child processes of a process, as "process 4711 (name)".
+func childrenOf(pid int) ([]string, error) {
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
 		return nil, err
@@ -95,14 +100,12 @@ func children() ([]string, error) {
 	for _, path := range stats {
 		text, err := os.ReadFile(path)
 		if err != nil {
-			continue
+			continue // it ended
 		}
-		open, end := strings.IndexByte(string(text), '('), strings.LastIndexByte(string(text), ')')
-		if open < 0 || end < 0 {
-			continue
-		}
-		if f := strings.Fields(string(text[end+1:])); len(f) > 1 && f[1] == strconv.Itoa(os.Getpid()) {
-			list = append(list, fmt.Sprintf("process %s%s", text[:open], text[open:end+1]))
+		// The name may hold anything, parentheses and blanks too.
+		end := strings.LastIndexByte(string(text), ')') + 1
+		if f := strings.Fields(string(text[end:])); len(f) > 1 && f[1] == strconv.Itoa(pid) {
+			list = append(list, fmt.Sprintf("process %s", text[:end]))
 		}
 	}
 	return list, nil

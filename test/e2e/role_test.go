@@ -30,6 +30,8 @@ func init() {
 	roles = map[string]func([]string) error{
 		"init":    playInit,
 		"enter":   playEnter,
+		"nest":    playNest,
+		"nobody":  playNobody,
 		"touch":   playTouch,
 		"burn":    playBurn,
 		"ways":    playWays,
@@ -64,6 +66,8 @@ type orders struct {
 	// View is the directory to bind the Files from; "" binds nothing.
 	View  string
 	Files []string
+	// Sysfs mounts a new sysfs first, over that of the container which this one is in.
+	Sysfs bool
 	// Hook binds as scopefs' own hook does, else as a runtime does that was given -v.
 	Hook bool
 	Comm string
@@ -109,6 +113,11 @@ func (o *orders) do() error {
 	if o.View == "" {
 		return nil
 	}
+	if o.Sysfs {
+		if err := unix.Mount("sysfs", "/sys", "sysfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+			return fmt.Errorf("mounting /sys: %w", err)
+		}
+	}
 	if o.Hook {
 		missing, err := hooks.Overlay(o.View, o.Files, "/")
 		if len(missing) > 0 {
@@ -144,7 +153,7 @@ func reap() {
 }
 
 // playEnter runs a command in a container: args are the pid of its init, the path of a cgroup ("" for none) and the
-// command. It enters the cgroup, the pid and the mount namespace.
+// command. It enters the cgroup, the pid namespace and, if there is a / before the pid, not the mount namespace.
 func playEnter(args []string) error {
 	runtime.LockOSThread() // to the end: the namespaces are this thread's
 	if args[1] != "" {
@@ -152,9 +161,13 @@ func playEnter(args []string) error {
 			return err
 		}
 	}
-	// A pidfd would do for all at once, from Linux 5.8 on.
-	for _, ns := range []string{"pid", "mnt"} {
-		fd, err := unix.Open("/proc/"+args[0]+"/ns/"+ns, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	pid, outside := strings.CutPrefix(args[0], "/")
+	namespaces := []string{"pid", "mnt"}
+	if outside {
+		namespaces = namespaces[:1]
+	}
+	for _, ns := range namespaces {
+		fd, err := unix.Open("/proc/"+pid+"/ns/"+ns, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return err
 		}
@@ -171,7 +184,6 @@ func playEnter(args []string) error {
 	}
 	cmd := exec.Command(args[2], args[3:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{}
 	if cmd.Path != selfExe {
 		cmd.Env = os.Environ()[:0:0]
 		for _, v := range os.Environ() {
@@ -182,10 +194,24 @@ func playEnter(args []string) error {
 	} else {
 		cmd.Args = append(cmd.Args[:1], cmd.Args[2:]...)
 		cmd.Env = append(os.Environ(), roleEnv+"="+args[3])
-		if args[3] == "init" { // of a container in the container
-			cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWPID | syscall.CLONE_NEWNS
-		}
 	}
+	return cmd.Run()
+}
+
+// playNest starts the init of a container in the container that it is in.
+func playNest([]string) error {
+	cmd := exec.Command(selfExe)
+	cmd.Env = append(os.Environ(), roleEnv+"=init")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS}
+	return cmd.Run()
+}
+
+// playNobody runs a command as the user nobody.
+func playNobody(args []string) error {
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	return cmd.Run()
 }
 
