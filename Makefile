@@ -45,7 +45,7 @@ vet: ## go vet, also for arm64
 
 lint: ## golangci-lint with the rules of .golangci.yml, and shellcheck
 	$(TOOL) golangci-lint run
-	find . -name '*.sh' -print0 | xargs -0 shellcheck .ci/run test/vm/init
+	find . -name '*.sh' -print0 | xargs -0 shellcheck -S warning .ci/run test/vm/init
 
 vuln: ## known vulnerabilities in the code we call (needs vuln.go.dev)
 	tools/vuln.sh
@@ -65,4 +65,3 @@ deps: ## install the Debian packages that tests need and that are missing
 
 clean: ## remove what make made (not the cache of kernels)
 	rm -rf bin bench.out
-	go clean -testcache

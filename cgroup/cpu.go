@@ -93,12 +93,14 @@ func (f *cpuFiles) readLevel(l *cpuLevelFiles, s *scratch, c *CPU) error {
 		level.Throttled = stat.throttled
 	}
 	if c.Shares == 0 {
-		if c.Shares, err = optional(l.weight, s, parseNumber); err != nil {
+		weight, ok, err := parse(l.weight, s, parseNumber)
+		if err != nil {
 			return err
 		}
-		if f.version == V2 {
-			c.Shares = sharesOf(c.Shares)
+		if ok && f.version == V2 {
+			weight = sharesOf(weight)
 		}
+		c.Shares = weight
 	}
 	c.Levels = append(c.Levels, level)
 	return nil
@@ -126,12 +128,10 @@ func (f *cpuFiles) readQuota(l *cpuLevelFiles, s *scratch, level *CPULevel) (ok 
 }
 
 // sharesOf turns cpu.weight (1-10000) into cpu.shares (2-262144), the reverse of what the OCI runtimes do to put shares
-// on v2. A weight of 0 is what an idle cgroup (cpu.idle) shows, or none at all.
+// on v2. A weight of 0 is what an idle cgroup (cpu.idle) shows: the least.
 func sharesOf(weight uint64) uint64 {
-	if weight == 0 {
-		return 0
-	}
-	return (min(weight, 10000)-1)*262142/9999 + 2
+	weight = min(max(weight, 1), 10000)
+	return (weight-1)*262142/9999 + 2
 }
 
 // read fills the usage in.

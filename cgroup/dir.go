@@ -24,7 +24,6 @@ const missingFor = 100 * time.Millisecond
 //
 // Only reads of a file that is open, or known to be missing, are free of d.mu.
 type dir struct {
-	fs   *FS
 	key  dirKey
 	path string // in the file system
 	refs int    // guarded by fs.mu
@@ -51,14 +50,14 @@ func (d *dir) file(name string) *file {
 	return f
 }
 
-// open opens a name in the directory, with d.mu held. A cgroup that was removed and made again is followed to the new
-// directory.
-func (d *dir) open(name string, flags int) (fd int, err error) {
+// open opens a file of the directory for reading, with d.mu held. A cgroup that was removed and made again is followed
+// to the new directory.
+func (d *dir) open(name string) (fd int, err error) {
 	if d.closed {
 		return -1, os.ErrClosed
 	}
 	if d.fd >= 0 {
-		if fd, err = openat(d.fd, name, flags); !isAbsent(err) {
+		if fd, err = openat(d.fd, name, unix.O_RDONLY); !isAbsent(err) {
 			return fd, err
 		}
 	}
@@ -67,7 +66,7 @@ func (d *dir) open(name string, flags int) (fd int, err error) {
 	} else if !changed {
 		return -1, unix.ENOENT
 	}
-	return openat(d.fd, name, flags)
+	return openat(d.fd, name, unix.O_RDONLY)
 }
 
 // refresh makes d.fd the directory that is at the path now, with d.mu held. The files of an older one are closed: they
@@ -133,11 +132,18 @@ func (d *dir) close() {
 	d.drop()
 }
 
-// openList opens the directory itself so that it can be listed and walked.
+// openList opens the directory itself so that it can be listed and walked. A removed directory can still be opened, and
+// is empty, so look first.
 func (d *dir) openList() (fd int, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.open(".", unix.O_RDONLY|unix.O_DIRECTORY)
+	if d.closed {
+		return -1, os.ErrClosed
+	}
+	if _, err := d.refresh(); err != nil {
+		return -1, err
+	}
+	return openat(d.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY)
 }
 
 // exists says that the directory last opened is still the one at the path.

@@ -35,7 +35,7 @@ func (fs *FS) acquire(key dirKey) *dir {
 	defer fs.mu.Unlock()
 	d := fs.dirs[key]
 	if d == nil {
-		d = &dir{fs: fs, key: key, path: key.mount.point + key.rel, fd: -1}
+		d = &dir{key: key, path: key.mount.point + key.rel, fd: -1}
 		fs.dirs[key] = d
 	}
 	d.refs++

@@ -53,7 +53,7 @@ func TestParseCPUMax(t *testing.T) {
 }
 
 func TestSharesOf(t *testing.T) {
-	for weight, want := range map[uint64]uint64{0: 0, 1: 2, 39: 998, 100: 2597, 10000: 262144, math.MaxUint64: 262144} {
+	for weight, want := range map[uint64]uint64{0: 2, 1: 2, 39: 998, 100: 2597, 10000: 262144, math.MaxUint64: 262144} {
 		if got := sharesOf(weight); got != want {
 			t.Errorf("sharesOf(%d) = %d, want %d", weight, got, want)
 		}

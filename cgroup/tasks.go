@@ -45,9 +45,6 @@ func (g *Group) walk(v1Name, v2Name string, fn func(int) error) error {
 	}
 	fd, err := g.home.openList()
 	if err != nil {
-		if isAbsent(err) {
-			return fmt.Errorf("%w: %s", ErrGone, g.home.path)
-		}
 		return fmt.Errorf("cgroup: walk %s: %w", g.home.path, err)
 	}
 	w := walker{root: g.fs.hierarchies.root, name: v1Name, fn: fn}

@@ -46,8 +46,8 @@ type Container struct {
 
 	ledgerName string
 	ledgerMu   sync.Mutex
-	ledger     *Ledger
-	openLedger func(c *Container) (*Ledger, error)
+	ledger     *ledger
+	openLedger func(c *Container) (*ledger, error)
 }
 
 // Snapshot reads what need names into dst. reader is the reading task's id, 0 if it is not known. The pointers in dst
@@ -106,7 +106,10 @@ func (c *Container) readTimes(h *host.Snapshot, dst *Snapshot) error {
 	}
 	in := ledgerInput{
 		now: h.Boottime, start: c.start, cpus: dst.cpus,
-		user: dst.cpu.User, system: dst.cpu.System, throttled: bindingThrottled(dst.cpu.Levels),
+		user: dst.cpu.User, system: dst.cpu.System,
+	}
+	if l := bindingLevel(dst.cpu.Levels); l != nil {
+		in.throttled, in.period = l.Throttled, time.Duration(l.Period)*time.Microsecond
 	}
 	// With fewer CPUs visible than it may use, the tasks run on others too, and with all of the machine's there is
 	// nothing to tell apart.
@@ -124,7 +127,7 @@ func (c *Container) readTimes(h *host.Snapshot, dst *Snapshot) error {
 }
 
 // times opens the ledger on its first use.
-func (c *Container) times() (*Ledger, error) {
+func (c *Container) times() (*ledger, error) {
 	c.ledgerMu.Lock()
 	defer c.ledgerMu.Unlock()
 	if c.ledger == nil {
@@ -137,19 +140,20 @@ func (c *Container) times() (*Ledger, error) {
 	return c.ledger, nil
 }
 
-// bindingThrottled is the throttled time of the level with the smallest quota per CPU.
-func bindingThrottled(levels []cgroup.CPULevel) uint64 {
-	var throttled uint64
-	least := -1.0
-	for _, l := range levels {
+// bindingLevel is the level with the smallest quota, in CPUs; nil if none has one.
+func bindingLevel(levels []cgroup.CPULevel) *cgroup.CPULevel {
+	var binding *cgroup.CPULevel
+	var least float64
+	for i := range levels {
+		l := &levels[i]
 		if l.Quota == cgroup.Unlimited || l.Period == 0 {
 			continue
 		}
-		if q := float64(l.Quota) / float64(l.Period); least < 0 || q < least {
-			least, throttled = q, l.Throttled
+		if cpus := float64(l.Quota) / float64(l.Period); binding == nil || cpus < least {
+			binding, least = l, cpus
 		}
 	}
-	return throttled
+	return binding
 }
 
 // limited says whether anything holds the container below the machine's own size.
@@ -185,7 +189,11 @@ func (c *Container) seedLoad(now time.Duration) {
 	if c.group.ReadCPU(&cpu) != nil || cpu.Version == cgroup.V0 {
 		return
 	}
-	c.load.seed(time.Duration(cpu.User+cpu.System+bindingThrottled(cpu.Levels)), now-c.start, now)
+	used := cpu.User + cpu.System
+	if l := bindingLevel(cpu.Levels); l != nil {
+		used += l.Throttled // tasks that are held back are runnable
+	}
+	c.load.seed(time.Duration(used), now-c.start, now)
 }
 
 // retain counts one more user of the container.

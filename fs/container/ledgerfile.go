@@ -25,8 +25,8 @@ const (
 // openLedger maps the ledger file name in dir, and makes it when it is missing, so that the counters go on where an
 // earlier daemon left them. With dir empty the ledger lives in memory. With private set nothing is written back:
 // `scopefs show` looks at the daemon's numbers without moving them.
-func openLedger(dir, name, cgroupDir string, rows int, private bool) (*Ledger, error) {
-	inMemory := &Ledger{rec: newRecord(rows), close: func() error { return nil }}
+func openLedger(dir, name, cgroupDir string, rows int, private bool) (*ledger, error) {
+	inMemory := &ledger{rec: newRecord(rows), close: func() error { return nil }}
 	if dir == "" {
 		return inMemory, nil
 	}
@@ -70,7 +70,7 @@ func openLedger(dir, name, cgroupDir string, rows int, private bool) (*Ledger, e
 		rec.head.Magic = ledgerMagic
 		copy(data[ledgerPath:ledgerTable-1], cgroupDir)
 	}
-	return &Ledger{rec: rec, close: func() error { return unix.Munmap(data) }}, nil
+	return &ledger{rec: rec, close: func() error { return unix.Munmap(data) }}, nil
 }
 
 // sane says whether a record that was found can be gone on with.

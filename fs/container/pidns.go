@@ -13,19 +13,21 @@ import (
 // process is one process that outlives our looks at it: the pid stays its own for as long as alive says so.
 type process struct {
 	pid   int
-	fd    int // pidfd, -1 on kernels before 5.3
+	fd    int // pidfd, -1 on kernels before 5.3 and for fixtures
 	start time.Duration
 	proc  *procFS
 }
 
 // hold pins a process by its pid.
 func (p *procFS) hold(pid int) (*process, error) {
-	fd, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
-		if !errors.Is(err, unix.ENOSYS) {
+	fd := -1
+	if !p.fixture {
+		var err error
+		if fd, err = unix.PidfdOpen(pid, 0); errors.Is(err, unix.ENOSYS) {
+			fd = -1
+		} else if err != nil {
 			return nil, fmt.Errorf("pid %d: %w", pid, err)
 		}
-		fd = -1
 	}
 	// Read behind pidfd_open: it is the start time of the process that the descriptor names, or of nobody.
 	st, err := p.stat(strconv.Itoa(pid))

@@ -16,6 +16,8 @@ import (
 type procFS struct {
 	dir    int // descriptor of /proc
 	hostNS uint64
+	// fixture says that the pids below dir are not those of processes of this machine.
+	fixture bool
 }
 
 func openProc(root string) (*procFS, error) {
@@ -24,7 +26,7 @@ func openProc(root string) (*procFS, error) {
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	p := &procFS{dir: dir}
+	p := &procFS{dir: dir, fixture: root != ""}
 	if p.hostNS, err = p.pidNS("self"); err != nil {
 		unix.Close(dir)
 		return nil, fmt.Errorf("finding the host's pid namespace: %w", err)

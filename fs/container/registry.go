@@ -281,7 +281,7 @@ func (r *Registry) collect() {
 }
 
 // openLedger opens the CPU ledger of a container, with a row for every CPU that it may ever see.
-func (r *Registry) openLedger(c *Container) (*Ledger, error) {
+func (r *Registry) openLedger(c *Container) (*ledger, error) {
 	var h host.Snapshot
 	if err := r.host.Snapshot(host.NeedCPULists, &h); err != nil {
 		return nil, err

@@ -105,8 +105,8 @@ func (l *Loop) Init() error {
 	if errno != 0 {
 		return fmt.Errorf("reading INIT from the FUSE device: %w", errno)
 	}
-	if op := opcode(b.in[:n]); op != opInit {
-		return fmt.Errorf("the first request on the FUSE device is opcode %d, not INIT", op)
+	if n < inHeaderLen || opcode(b.in) != opInit {
+		return fmt.Errorf("the first request on the FUSE device is not INIT: %.64x", b.in[:n])
 	}
 	m, status := l.ps.HandleRequest([][]byte{b.in[:n]}, [][]byte{b.out})
 	if !status.Ok() {
@@ -157,6 +157,10 @@ func (l *Loop) lead() {
 		n, errno := readDevice(l.fd, b.in)
 		switch errno {
 		case 0:
+			if n < inHeaderLen {
+				slog.Error("the FUSE device gave no whole request", "bytes", n)
+				return
+			}
 		case unix.EINTR, unix.EAGAIN, unix.ENOENT: // ENOENT: the request was interrupted before it was read
 			continue
 		case unix.ENODEV: // unmounted
@@ -220,9 +224,6 @@ func replyPoll(in, out []byte) int {
 }
 
 func opcode(request []byte) uint32 {
-	if len(request) < inHeaderLen {
-		return 0
-	}
 	return binary.NativeEndian.Uint32(request[headerOpcode:])
 }
 

@@ -21,9 +21,11 @@ type Container struct {
 
 	// CPU is nil where only the roots of the cpu hierarchies apply.
 	CPU *cgroup.CPU
-	// CPUs are the physical CPUs behind the visible ones, in order: virtual CPU i stands on CPUs[i]. See VisibleCPUs.
+	// CPUs are the physical CPUs behind the visible ones, in order: virtual CPU i stands on CPUs[i]. See VisibleCPUs. They
+	// alone say how many CPUs every file shows; empty: the machine's.
 	CPUs []int
-	// Times are the counters of /proc/stat, from the CPU ledger. nil: the machine's rows of CPUs are shown.
+	// Times are the counters of /proc/stat, from the CPU ledger. nil: the machine's rows of CPUs are shown. Of no use
+	// without CPUs.
 	Times *CPUTimes
 
 	// Load is what the load sampler knows. nil: the machine's.

@@ -28,6 +28,14 @@ func Cpuinfo(dst []byte, h *host.Snapshot, c *Container) []byte {
 	return append(dst, info.Tail...)
 }
 
+// cpuinfoText is the host's /proc/cpuinfo, if it was read.
+func cpuinfoText(h *host.Snapshot) []byte {
+	if h.Cpuinfo == nil {
+		return nil
+	}
+	return h.Cpuinfo.Raw
+}
+
 // appendBlocks appends a block for each of cpus.
 func appendBlocks(dst []byte, blocks []host.CPUBlock, cpus []int) []byte {
 	if len(blocks) == 0 {
@@ -81,8 +89,14 @@ func appendBlockLine(dst, line []byte, i, n int) []byte {
 
 // cutKey is what stands before the colon of a line, without the blanks that align it.
 func cutKey(line []byte) (key []byte, ok bool) {
-	key, _, ok = bytes.Cut(line, []byte{':'})
-	return bytes.TrimRight(key, " \t"), ok
+	end := bytes.IndexByte(line, ':')
+	if end < 0 {
+		return line, false
+	}
+	for end > 0 && isBlank(line[end-1]) {
+		end--
+	}
+	return line[:end], true
 }
 
 // appendValue appends a "key : value" line with another value, and with the blanks of the old one.

@@ -1,6 +1,7 @@
 package view
 
 import (
+	"math/bits"
 	"strconv"
 
 	"github.com/scopefs/scopefs/cgroup"
@@ -51,24 +52,41 @@ func appendCommon(dst, set, online []int) []int {
 	return dst
 }
 
-// quotaCPUs is the smallest quota on the path in CPUs, rounded up and at least 1, and the index of its level; the index
-// is -1 where no level has a quota. The smallest is that of the numbers rounded up, of which the lowest level's counts.
-func quotaCPUs(levels []cgroup.CPULevel) (cpus uint64, level int) {
-	level = -1
+// BindingQuota is the index of the level with the smallest quota in CPUs (Quota/Period), the lowest of equal ones; -1 where
+// no level has a quota.
+func BindingQuota(levels []cgroup.CPULevel) int {
+	binding := -1
 	for i := range levels {
 		l := &levels[i]
 		if l.Quota == cgroup.Unlimited || l.Period == 0 {
 			continue
 		}
-		n := l.Quota / l.Period
-		if l.Quota%l.Period != 0 {
-			n++
-		}
-		if n = max(n, 1); level < 0 || n < cpus {
-			cpus, level = n, i
+		if binding < 0 || lessQuota(l, &levels[binding]) {
+			binding = i
 		}
 	}
-	return cpus, level
+	return binding
+}
+
+// lessQuota compares a.Quota/a.Period with b's, exactly.
+func lessQuota(a, b *cgroup.CPULevel) bool {
+	aHigh, aLow := bits.Mul64(a.Quota, b.Period)
+	bHigh, bLow := bits.Mul64(b.Quota, a.Period)
+	return aHigh < bHigh || aHigh == bHigh && aLow < bLow
+}
+
+// quotaCPUs is the quota that binds in CPUs, rounded up and at least 1, and the index of its level, -1 if there is none.
+func quotaCPUs(levels []cgroup.CPULevel) (cpus uint64, level int) {
+	level = BindingQuota(levels)
+	if level < 0 {
+		return 0, level
+	}
+	l := &levels[level]
+	cpus = l.Quota / l.Period
+	if l.Quota%l.Period != 0 {
+		cpus++
+	}
+	return max(cpus, 1), level
 }
 
 // CPUOnline renders /sys/devices/system/cpu/online: the visible CPUs, numbered from 0. It needs NeedCPULists.

@@ -52,11 +52,12 @@ func Explain(file string, h *host.Snapshot, c *Container) []Number {
 
 func explainMeminfo(h *host.Snapshot, c *Container) (numbers []Number) {
 	m := newMemory(h, c)
+	var rows rowCursor
 	for rest := h.Meminfo; len(rest) > 0; {
 		var line []byte
 		line, rest = cutLine(rest)
 		f, ok := parseMeminfoLine(line)
-		row := rowOf(f.key)
+		row := rows.find(f.key)
 		if !ok || row == nil || !row.applies(c) {
 			continue
 		}
@@ -77,6 +78,10 @@ func (r *meminfoRow) explain(m memory, c *Container) Number {
 		n.Source, n.Rule = "", "swap is turned off"
 		return n
 	}
+	if r.swap && !m.swapAccounted && n.Value == 0 {
+		n.Source, n.Rule = "", "the kernel does not account the container's swap"
+		return n
+	}
 	if c.Memory.Version == cgroup.V1 {
 		n.Source = r.v1
 	}
@@ -89,7 +94,7 @@ func (r *meminfoRow) explain(m memory, c *Container) Number {
 	}
 	switch level {
 	case machine:
-		n.Source, n.Rule = "/proc/meminfo", "the machine's binds: "+r.rule
+		n.Source, n.Rule = "/proc/meminfo", "the machine's own: no limit of the container is smaller"
 	case hugetlb:
 		n.Level = m.huge.path
 	default:
@@ -119,8 +124,8 @@ func explainSwaps(h *host.Snapshot, c *Container) []Number {
 		return nil
 	}
 	m := newMemory(h, c)
-	size := rowOf([]byte("SwapTotal")).explain(m, c)
-	used := rowOf([]byte("SwapFree")).explain(m, c)
+	size := meminfoRows[meminfoIndex["SwapTotal"]].explain(m, c)
+	used := meminfoRows[meminfoIndex["SwapFree"]].explain(m, c)
 	size.Key, size.Unit = "Size", "kB"
 	used.Key, used.Unit = "Used", "kB"
 	used.Value = size.Value - used.Value

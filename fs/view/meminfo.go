@@ -15,11 +15,12 @@ func Meminfo(dst []byte, h *host.Snapshot, c *Container) []byte {
 		return append(dst, h.Meminfo...)
 	}
 	m := newMemory(h, c)
+	var rows rowCursor
 	for rest := h.Meminfo; len(rest) > 0; {
 		var line []byte
 		line, rest = cutLine(rest)
 		f, ok := parseMeminfoLine(line)
-		row := rowOf(f.key)
+		row := rows.find(f.key)
 		if !ok || row == nil || !row.applies(c) {
 			dst = append(dst, line...)
 			continue
@@ -134,6 +135,7 @@ type memory struct {
 	cached, reclaimable, unreclaim uint64 // page cache; slab of both kinds
 	swapTotal, swapFree            bound
 	swapUsed                       uint64
+	swapAccounted                  bool // by the kernel, at any level
 	commitLimit                    uint64
 	huge                           hugePages
 }
@@ -210,11 +212,10 @@ func (m *memory) setRoom(h *hostMemory, levels []cgroup.MemoryLevel) {
 func (m *memory) setSwap(h *hostMemory, c *Container) {
 	m.swapTotal.level, m.swapFree.level = machine, machine
 	levels := c.Memory.Levels
-	accounted := false
 	for i := range levels {
-		accounted = accounted || levels[i].HasSwap
+		m.swapAccounted = m.swapAccounted || levels[i].HasSwap
 	}
-	if c.NoSwap || !accounted {
+	if c.NoSwap || !m.swapAccounted {
 		return
 	}
 	m.swapTotal.bytes = h.swapTotal
@@ -229,7 +230,8 @@ func (m *memory) setSwap(h *hostMemory, c *Container) {
 		}
 	}
 	m.swapUsed = min(m.swapUsed, m.swapTotal.bytes)
-	m.swapFree = bound{m.swapTotal.bytes - m.swapUsed, 0}
+	m.swapFree = m.swapTotal
+	m.swapFree.lower(m.swapTotal.bytes-m.swapUsed, 0)
 	m.swapFree.lower(h.swapFree, machine)
 	if c.Memory.Version == cgroup.V1 {
 		return // memsw's room is not one of swap alone
@@ -290,7 +292,7 @@ func newHugePages(h *hostMemory, limits []cgroup.Hugetlb) hugePages {
 		pages := l.Limit / l.PageSize
 		used := l.Usage / l.PageSize
 		p.total = min(p.total, pages)
-		p.free = min(p.free, sub(pages, used), p.total)
+		p.free = min(p.free, sub(pages, used))
 		// rsvd counts a reserved page also when it is in use (Documentation/admin-guide/cgroup-v2.rst), the kernel's
 		// HugePages_Rsvd only until then.
 		p.reserved = min(p.reserved, sub(l.Reserved/l.PageSize, used), p.free)

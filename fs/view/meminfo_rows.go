@@ -59,7 +59,7 @@ func freeLevel(m memory) int          { return m.free.level }
 func hugeLevel(m memory) int          { return m.huge.level }
 func slabReclaimable(m memory) uint64 { return m.reclaimable >> 10 }
 
-// meminfoRows are the rows in the kernel's order (fs/proc/meminfo.c; DirectMap* of the architectures is in rowOf).
+// meminfoRows are the rows in the kernel's order (fs/proc/meminfo.c; DirectMap* of the architectures is directMapRow).
 var meminfoRows = [...]meminfoRow{
 	{key: "MemTotal", value: memTotal, level: totalLevel, v2: "memory.max", v1: "memory.limit_in_bytes", rule: ruleLimit},
 	{key: "MemFree", value: memFree, level: freeLevel,
@@ -133,7 +133,7 @@ var meminfoRows = [...]meminfoRow{
 	{key: "WritebackTmp", value: zero, rule: ruleNone},
 	{key: "CommitLimit", value: func(m memory) uint64 { return m.commitLimit >> 10 }, level: totalLevel,
 		v2: "memory.max, memory.swap.max", v1: "memory.limit_in_bytes, memory.memsw.limit_in_bytes",
-		rule: "SwapTotal + MemTotal × vm.overcommit_ratio (or vm.overcommit_kbytes)"},
+		rule: "SwapTotal + MemTotal × vm.overcommit_ratio, or vm.overcommit_kbytes"},
 	{key: "Committed_AS", value: func(m memory) uint64 {
 		return min(add(m.stat.Anon, m.stat.Shmem), m.total.bytes)>>10 + m.swapUsed>>10
 	}, v2: "memory.stat anon + shmem, memory.swap.current",
@@ -159,7 +159,8 @@ var meminfoRows = [...]meminfoRow{
 		v2: "hugetlb.<size>.max, current", v1: "hugetlb.<size>.limit_in_bytes, usage_in_bytes", rule: ruleHuge},
 	{key: "HugePages_Rsvd", value: func(m memory) uint64 { return m.huge.reserved }, level: hugeLevel,
 		v2: "hugetlb.<size>.rsvd.current, current", v1: "hugetlb.<size>.rsvd.usage_in_bytes, usage_in_bytes", rule: ruleHuge},
-	{key: "HugePages_Surp", value: func(m memory) uint64 { return m.huge.surplus }, level: hugeLevel, rule: ruleHuge},
+	{key: "HugePages_Surp", value: func(m memory) uint64 { return m.huge.surplus }, level: hugeLevel,
+		v2: "hugetlb.<size>.max", v1: "hugetlb.<size>.limit_in_bytes", rule: ruleHuge},
 	{key: "Hugetlb", value: func(m memory) uint64 { return m.huge.bytes >> 10 }, level: hugeLevel,
 		v2: "hugetlb.<size>.max", v1: "hugetlb.<size>.limit_in_bytes", rule: ruleHuge},
 }
@@ -167,21 +168,29 @@ var meminfoRows = [...]meminfoRow{
 // directMapRow is the row of every DirectMap* key, of which each architecture has its own.
 var directMapRow = meminfoRow{key: "DirectMap", value: zero, rule: "how the machine's kernel maps its memory"}
 
-var meminfoIndex = func() map[string]*meminfoRow {
-	index := make(map[string]*meminfoRow, len(meminfoRows))
+var meminfoIndex = func() map[string]int {
+	index := make(map[string]int, len(meminfoRows))
 	for i := range meminfoRows {
-		index[meminfoRows[i].key] = &meminfoRows[i]
+		index[meminfoRows[i].key] = i
 	}
 	return index
 }()
 
-// rowOf is the row of a key, nil if there is none.
-func rowOf(key []byte) *meminfoRow {
-	if row := meminfoIndex[string(key)]; row != nil {
-		return row
+// A rowCursor finds the rows of keys. Both are in the kernel's order, so most keys are at the cursor.
+type rowCursor int
+
+// find is the row of a key, nil if there is none.
+func (c *rowCursor) find(key []byte) *meminfoRow {
+	i := int(*c)
+	if i >= len(meminfoRows) || meminfoRows[i].key != string(key) {
+		var ok bool
+		if i, ok = meminfoIndex[string(key)]; !ok {
+			if bytes.HasPrefix(key, []byte("DirectMap")) {
+				return &directMapRow
+			}
+			return nil
+		}
 	}
-	if bytes.HasPrefix(key, []byte("DirectMap")) {
-		return &directMapRow
-	}
-	return nil
+	*c = rowCursor(i + 1)
+	return &meminfoRows[i]
 }

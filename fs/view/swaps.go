@@ -32,7 +32,7 @@ func Swaps(dst []byte, h *host.Snapshot, c *Container) []byte {
 	dst = appendSwapSize(dst, total, wide)
 	dst = appendSwapSize(dst, total-free, wide)
 	dst = append(dst, '\t')
-	dst = append(dst, swapPriority(rows)...)
+	dst = appendSwapPriority(dst, rows)
 	return append(dst, '\n')
 }
 
@@ -46,16 +46,16 @@ func appendSwapSize(dst []byte, kB uint64, wide bool) []byte {
 	return dst
 }
 
-// swapPriority is the last field of the first of the machine's rows, or what the kernel gives the first swap area.
-func swapPriority(rows []byte) []byte {
+// appendSwapPriority appends the last field of the first of the machine's rows, or what the kernel gives the first swap
+// area.
+func appendSwapPriority(dst, rows []byte) []byte {
 	line, _ := cutLine(rows)
-	priority := []byte("-2")
+	var field []byte
 	for range 5 {
-		var field []byte
-		if field, line = cutField(line); len(field) == 0 {
-			return []byte("-2")
-		}
-		priority = field
+		field, line = cutField(line)
 	}
-	return priority
+	if len(field) == 0 {
+		return append(dst, "-2"...)
+	}
+	return append(dst, field...)
 }

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"math"
 	"math/bits"
-
-	"github.com/scopefs/scopefs/fs/host"
 )
 
 // cutLine cuts the first line, with its newline, off a text.
@@ -37,8 +35,12 @@ func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 // broken text cannot bring a number into a view that a reader's signed type does not hold.
 func number(text []byte) (n uint64, digits int) {
 	for digits < len(text) && isDigit(text[digits]) {
-		n = min(n, math.MaxInt64/10)*10 + uint64(text[digits]-'0')
-		n = min(n, math.MaxInt64)
+		digit := uint64(text[digits] - '0')
+		if n > (math.MaxInt64-digit)/10 {
+			n = math.MaxInt64
+		} else {
+			n = n*10 + digit
+		}
 		digits++
 	}
 	return n, digits
@@ -53,14 +55,6 @@ func add(a, b uint64) uint64 {
 		return math.MaxUint64
 	}
 	return a + b
-}
-
-// cpuinfoText is the host's /proc/cpuinfo, if it was read.
-func cpuinfoText(h *host.Snapshot) []byte {
-	if h.Cpuinfo == nil {
-		return nil
-	}
-	return h.Cpuinfo.Raw
 }
 
 // mul is a × b, or the largest number where that overflows.

@@ -30,14 +30,16 @@ mkdir -p "$cache"
 work=$(mktemp -d "$cache/run.XXXXXX")
 logs=$work/logs root=$work/root
 mkdir -p "$logs" "$root"/{bin,sbin,usr/bin,usr/local/bin,usr/share,etc,dev,proc,sys,tmp,run,mnt,root,var,lib/modules,scopefs/bin}
+# Leave no VM behind, and nothing else but a failed run's logs, for a week.
 finish() {
 	trap - EXIT
-	# shellcheck disable=SC2046 # process ids are words
-	kill $(jobs -p) 2>/dev/null || true
+	for pid in "$work"/*.pid; do
+		if [[ -e $pid ]]; then kill "$(<"$pid")" 2>/dev/null || true; fi
+	done
 	wait
-	rm -rf "$root" "$work"/*.cpio "$work"/*.initrd
-	rm -rf "$work"/done
-	[[ $1 == 0 ]] && rm -rf "$work"
+	rm -rf "$root" "$work"/*.{cpio,initrd,pid}
+	if [[ $1 == 0 || -z $(ls "$logs") ]]; then rm -rf "$work"; fi
+	find "$cache" -maxdepth 1 -name 'run.*' -mtime +7 -exec rm -rf {} +
 	exit "$1"
 }
 trap 'finish $?' EXIT
@@ -50,13 +52,20 @@ done
 
 # The test binaries lie where `go test` would run them, testdata and bin/ beside them.
 export CGO_ENABLED=0 GOARCH=amd64
-[[ -d cmd ]] && make -s build && cp bin/* "$root/scopefs/bin/"
+if [[ -d cmd ]]; then
+	make -s build
+	find bin -maxdepth 1 -type f -exec cp -t "$root/scopefs/bin" {} +
+fi
 for tool in "$root"/scopefs/bin/*; do
 	[[ -e $tool ]] && ln -s "/scopefs/bin/${tool##*/}" "$root/usr/local/bin/"
 done
 # shellcheck disable=SC2086 # packages are words
 go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}} {{.Dir}}{{end}}' ${PACKAGES:-./...} |
-	sed "s| $PWD/| |" | grep -v ' test/bench' >"$root/scopefs/packages"
+	sed "s| $PWD/| |; / test\/bench/d" >"$root/scopefs/packages"
+if [[ ! -s $root/scopefs/packages ]]; then
+	echo "run.sh: no tests in ${PACKAGES:-./...}" >&2
+	exit 2
+fi
 [[ -z ${RUN:-} ]] || echo "-test.run=$RUN" >"$root/scopefs/flags"
 [[ -s $root/scopefs/flags ]] || : >"$root/scopefs/flags"
 while read -r package dir; do
@@ -100,7 +109,10 @@ boot() { # lane
 		-smp 4 -m 2048 -nodefaults -display none -no-reboot -nic none -serial "file:$log" \
 		-kernel "$cache/$kernel/vmlinux" -initrd "$work/$kernel.initrd" \
 		-append "console=ttyS0 psi=1 panic=-1 quiet mitigations=off swapaccount=1 SCOPEFS_VM=1 SCOPEFS_LANE=$lane SCOPEFS_CGROUPS=${lane#*-} ${APPEND:-}" \
-		</dev/null >"$logs/$lane.qemu" 2>&1 || rc=$?
+		</dev/null >"$logs/$lane.qemu" 2>&1 &
+	echo $! >"$work/$lane.pid"
+	wait $! || rc=$?
+	rm -f "$work/$lane.pid"
 	sed -i 's/\r*$//' "$log" 2>/dev/null || : >"$log"
 	echo "$rc $((EPOCHSECONDS - start))" >"$logs/$lane.rc"
 }

@@ -1,0 +1,105 @@
+package container
+
+import (
+	"math"
+	"testing"
+	"time"
+
+	"github.com/scopefs/scopefs/fs/internal/fixture"
+	"github.com/scopefs/scopefs/fs/view"
+)
+
+func loadOf(avg uint64) float64 { return float64(avg) / loadFixed1 }
+
+// One busy loop: 1 - e^(-t/60) for the first average.
+func TestLoadRises(t *testing.T) {
+	var l loadAvg
+	l.seed(0, 0, 0)
+	for s := 5; s <= 600; s += 5 {
+		l.step(time.Duration(s)*time.Second, taskCount{running: 1, total: 3})
+		for i, period := range loadPeriod {
+			want := 1 - math.Exp(-float64(s)/period.Seconds())
+			if got := loadOf(l.avg[i]); math.Abs(got-want) > 0.02 { // 11 bits of fraction
+				t.Fatalf("after %d s: average %d is %.3f, want %.3f", s, i, got, want)
+			}
+		}
+	}
+	if got := loadOf(l.avg[0]); got != 1 {
+		t.Errorf("a constant load of 1 settles at %v", got)
+	}
+	for s := 605; s <= 8000; s += 5 {
+		l.step(time.Duration(s)*time.Second, taskCount{})
+	}
+	if l.avg != [3]uint64{} {
+		t.Errorf("an idle container settles at %v", l.avg)
+	}
+}
+
+func TestLoadMakesUpForMissedSteps(t *testing.T) {
+	var every, late loadAvg
+	busy := taskCount{running: 2, blocked: 1}
+	for s := 5; s <= 60; s += 5 {
+		every.step(time.Duration(s)*time.Second, busy)
+	}
+	late.step(60*time.Second, busy)
+	if every.avg != late.avg {
+		t.Errorf("one late step gives %v, twelve give %v", late.avg, every.avg)
+	}
+	late.step(1e6*time.Second, taskCount{}) // bounded, and settled
+	if late.avg != [3]uint64{} {
+		t.Errorf("after a long pause: %v", late.avg)
+	}
+}
+
+// A container that has run one busy loop for 30 s before it is first seen shows what it would have shown.
+func TestLoadIsSeeded(t *testing.T) {
+	var l loadAvg
+	l.seed(30*time.Second, 30*time.Second, 100*time.Second)
+	if got, want := loadOf(l.avg[0]), 1-math.Exp(-0.5); math.Abs(got-want) > 0.01 {
+		t.Errorf("%.2f, want %.2f", got, want)
+	}
+	l.seed(0, -time.Second, 0)
+	if math.IsNaN(loadOf(l.avg[0])) {
+		t.Error("a container from the future")
+	}
+}
+
+func TestContainerLoad(t *testing.T) {
+	m := fixture.New(t)
+	m.Cgroup("/c", map[string]string{"cpu.stat": "usage_usec 0\nuser_usec 0\nsystem_usec 0\n", "pids.current": "9\n"})
+	m.Cgroup("/c/sub", nil)
+	m.Start(fixture.Process{PID: 10, Cgroup: "/c", NS: "c", Inner: 1})
+	m.Start(fixture.Process{PID: 11, Cgroup: "/c/sub", NS: "c", Inner: 5, State: 'R', Comm: ") D 1 ("})
+	m.Start(fixture.Process{PID: 12, Cgroup: "/c", NS: "c", Inner: 6, State: 'D'})
+	r, _ := open(t, m)
+	c, err := r.Resolve(10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Release()
+	var l view.Load
+	c.readLoad(r.now(), 12, &l)
+	if l.Avg[0] == 0 || l.Running != 1 || l.Blocked != 1 || l.Total != 9 || l.LastPID != 6 {
+		t.Errorf("a container that is busy at its first read: %+v", l)
+	}
+
+	// Idle from now on: the sampler does not look at its tasks.
+	m.Start(fixture.Process{PID: 11, Cgroup: "/gone", NS: "c", Inner: 5, State: 'S'})
+	m.Start(fixture.Process{PID: 12, Cgroup: "/gone", NS: "c", Inner: 6, State: 'S'})
+	now := r.now()
+	c.sampleLoad(now + loadStep)
+	c.readLoad(now, 10, &l)
+	if l.Running != 1 || l.Blocked != 0 { // 1: whoever reads
+		t.Errorf("idle: %+v", l)
+	}
+	m.Start(fixture.Process{PID: 11, Cgroup: "/gone", NS: "c", Inner: 5, State: 'R'})
+	c.sampleLoad(now + 2*loadStep)
+	if c.load.tasks.running != 0 {
+		t.Error("the tasks of a container that used no CPU time were looked at")
+	}
+	m.Write("sys/fs/cgroup/c/cpu.stat", "usage_usec 5000000\nuser_usec 5000000\nsystem_usec 0\n")
+	c.sampleLoad(now + 3*loadStep)
+	if c.load.tasks.running != 1 {
+		t.Error("a container that used CPU time was not looked at")
+	}
+}
