@@ -163,7 +163,7 @@ func (l *Loop) lead() {
 			}
 		case unix.EINTR, unix.EAGAIN, unix.ENOENT: // ENOENT: the request was interrupted before it was read
 			continue
-		case unix.ENODEV: // unmounted
+		case unix.ENODEV, unix.EBADF: // unmounted, or closed by its owner
 			return
 		default:
 			slog.Error("reading the FUSE device", "err", errno)
