@@ -50,11 +50,12 @@ func start(t testing.TB, limit time.Duration, cmd *exec.Cmd) *process {
 			t.Fatal(err)
 		}
 	}
-	if err := cmd.Start(); err != nil {
+	if err := startChild(cmd); err != nil {
 		t.Fatalf("%s: %v", p.name, err)
 	}
 	go func() {
 		p.fate = cmd.Wait()
+		forgetChild(cmd)
 		close(p.done)
 	}()
 	watch := time.AfterFunc(timeout(limit), func() {
@@ -81,7 +82,11 @@ func (p *process) kill() {
 	case <-time.After(timeout(5 * time.Second)):
 		p.t.Errorf("%s hangs in the kernel: ending every daemon", p.name)
 		killDaemons()
-		<-p.done
+		select {
+		case <-p.done:
+		case <-time.After(timeout(5 * time.Second)):
+			p.t.Errorf("%s hangs in the kernel", p.name)
+		}
 	}
 }
 

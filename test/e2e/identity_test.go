@@ -130,10 +130,7 @@ func TestInvisibleReader(t *testing.T) {
 	if err != nil || len(inside) != 1 {
 		t.Fatalf("the daemon below unshare: %v, %v", inside, err)
 	}
-	var pid int
-	if _, err := fmt.Sscanf(inside[0], "process %d", &pid); err != nil {
-		t.Fatal(err)
-	}
+	pid := inside[0].pid
 	root := fmt.Sprintf("/proc/%d/root%s/", pid, d.compat)
 	is(t, "the reader", output(t, "busybox", "cat", root+"proc/meminfo"), totalOf(t, readString(t, "/proc/meminfo")))
 	for file := range files {

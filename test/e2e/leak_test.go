@@ -4,12 +4,17 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // inventory is what the machine has of the kinds of things that tests make.
@@ -43,9 +48,9 @@ func takeInventory() (inventory, error) {
 	for _, d := range dirs {
 		have["directory "+d] = true
 	}
-	children, err := children()
+	children, err := childrenOf(os.Getpid())
 	for _, c := range children {
-		have[c] = true
+		have[fmt.Sprintf("process %d (%s), %s", c.pid, c.name, c.state)] = true
 	}
 	return have, err
 }
@@ -55,6 +60,7 @@ func (before inventory) left() []string {
 	var left []string
 	for range 20 {
 		left = nil
+		reapOrphans()
 		now, err := takeInventory()
 		if err != nil {
 			return []string{"nobody knows what: " + err.Error()}
@@ -79,33 +85,85 @@ func (before inventory) left() []string {
 	return left
 }
 
-// children lists our living child processes and reaps the dead ones.
-func children() ([]string, error) {
-	for {
-		pid, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil)
-		if pid <= 0 || err != nil {
-			break
-		}
-	}
-	return childrenOf(os.Getpid())
+// started holds the pids of the commands that somebody waits for.
+var started struct {
+	sync.Mutex
+	pids map[int]bool
 }
 
-// childrenOf lists the child processes of a process, as "process 4711 (name)".
-func childrenOf(pid int) ([]string, error) {
+// startChild starts a command that reapOrphans leaves to its waiter.
+func startChild(cmd *exec.Cmd) error {
+	started.Lock()
+	defer started.Unlock()
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	started.pids[cmd.Process.Pid] = true
+	return nil
+}
+
+// forgetChild ends what startChild began, when the command was waited for.
+func forgetChild(cmd *exec.Cmd) {
+	started.Lock()
+	defer started.Unlock()
+	delete(started.pids, cmd.Process.Pid)
+}
+
+// adoptOrphans makes the orphans of containers our children, so that what a test leaves behind is found, and reaps them
+// when they end: a pid namespace does not end before all that ever entered it are reaped.
+func adoptOrphans() error {
+	started.pids = map[int]bool{}
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("becoming the reaper of orphans: %w", err)
+	}
+	ended := make(chan os.Signal, 1)
+	signal.Notify(ended, syscall.SIGCHLD)
+	go func() {
+		for range ended {
+			reapOrphans()
+		}
+	}()
+	return nil
+}
+
+func reapOrphans() {
+	started.Lock()
+	defer started.Unlock()
+	children, _ := childrenOf(os.Getpid())
+	for _, c := range children {
+		if !started.pids[c.pid] && c.state == "Z" {
+			_, _ = syscall.Wait4(c.pid, nil, syscall.WNOHANG, nil)
+		}
+	}
+}
+
+// child is a child process.
+type child struct {
+	pid         int
+	name, state string
+}
+
+// childrenOf lists the child processes of a process.
+func childrenOf(pid int) ([]child, error) {
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
 		return nil, err
 	}
-	var list []string
+	var list []child
 	for _, path := range stats {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			continue // it ended
 		}
 		// The name may hold anything, parentheses and blanks too.
-		end := strings.LastIndexByte(string(text), ')') + 1
-		if f := strings.Fields(string(text[end:])); len(f) > 1 && f[1] == strconv.Itoa(pid) {
-			list = append(list, fmt.Sprintf("process %s", text[:end]))
+		begin, end := strings.IndexByte(string(text), '(')+1, strings.LastIndexByte(string(text), ')')
+		f := strings.Fields(string(text[end+1:]))
+		if len(f) > 1 && f[1] == strconv.Itoa(pid) {
+			n, err := strconv.Atoi(strings.TrimSpace(string(text[:begin-1])))
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, child{n, string(text[begin:end]), f[0]})
 		}
 	}
 	return list, nil

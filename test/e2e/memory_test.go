@@ -176,13 +176,13 @@ func swapOn(t *testing.T) {
 		{"dd", "if=/dev/zero", "of=" + file, "bs=1M", "count=256", "status=none"},
 		{"chmod", "0600", file}, {"mkswap", file}, {"swapon", file},
 	} {
-		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
-			t.Skipf("no swap can be had: %v: %v %s", args, err, out)
+		if _, err := start(t, patience, exec.Command(args[0], args[1:]...)).result(); err != nil {
+			t.Skipf("no swap can be had: %v", err)
 		}
 	}
 	t.Cleanup(func() {
-		if out, err := exec.Command("swapoff", file).CombinedOutput(); err != nil {
-			t.Errorf("swapoff: %v %s", err, out)
+		if _, err := start(t, patience, exec.Command("swapoff", file)).result(); err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -114,6 +114,9 @@ func (o *orders) do() error {
 		return nil
 	}
 	if o.Sysfs {
+		if err := unix.Unmount("/sys", unix.MNT_DETACH); err != nil {
+			return fmt.Errorf("unmounting /sys: %w", err)
+		}
 		if err := unix.Mount("sysfs", "/sys", "sysfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 			return fmt.Errorf("mounting /sys: %w", err)
 		}
