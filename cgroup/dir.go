@@ -77,8 +77,8 @@ func (d *dir) refresh() (changed bool, err error) {
 		return false, nil
 	}
 	d.drop()
-	fd := -1
 	if err == nil {
+		var fd int
 		if fd, err = openat(unix.AT_FDCWD, d.path, unix.O_PATH|unix.O_DIRECTORY); err == nil {
 			err = d.adopt(fd)
 		}

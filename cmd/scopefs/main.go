@@ -2,10 +2,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
+
+	"github.com/scopefs/scopefs/hooks/run"
 )
 
 // version is set by the linker.
@@ -21,11 +24,20 @@ func main() {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newServeCommand(), newShowCommand())
-	err := root.Execute()
-	if err == nil {
-		return
+	root.AddCommand(newServeCommand(), newShowCommand(), newRunCommand(), newInitCommand())
+	os.Exit(exitCode(root.Execute()))
+}
+
+// exitCode says what went wrong, unless a command that was run has said so itself.
+func exitCode(err error) int {
+	var status statusError
+	if err == nil || errors.As(err, &status) {
+		return int(status)
 	}
 	fmt.Fprintln(os.Stderr, "scopefs:", err)
-	os.Exit(1)
+	var failed *run.Error
+	if errors.As(err, &failed) {
+		return failed.Status
+	}
+	return 1
 }

@@ -108,7 +108,8 @@ func (c *Container) readTimes(h *host.Snapshot, dst *Snapshot) error {
 		now: h.Boottime, start: c.start, cpus: dst.cpus,
 		user: dst.cpu.User, system: dst.cpu.System,
 	}
-	if l := bindingLevel(dst.cpu.Levels); l != nil {
+	if i := view.BindingQuota(dst.cpu.Levels); i >= 0 {
+		l := &dst.cpu.Levels[i]
 		in.throttled, in.period = l.Throttled, time.Duration(l.Period)*time.Microsecond
 	}
 	// With fewer CPUs visible than it may use, the tasks run on others too, and with all of the machine's there is
@@ -138,22 +139,6 @@ func (c *Container) times() (*ledger, error) {
 		c.ledger = l
 	}
 	return c.ledger, nil
-}
-
-// bindingLevel is the level with the smallest quota, in CPUs; nil if none has one.
-func bindingLevel(levels []cgroup.CPULevel) *cgroup.CPULevel {
-	var binding *cgroup.CPULevel
-	var least float64
-	for i := range levels {
-		l := &levels[i]
-		if l.Quota == cgroup.Unlimited || l.Period == 0 {
-			continue
-		}
-		if cpus := float64(l.Quota) / float64(l.Period); binding == nil || cpus < least {
-			binding, least = l, cpus
-		}
-	}
-	return binding
 }
 
 // limited says whether anything holds the container below the machine's own size.
@@ -190,8 +175,8 @@ func (c *Container) seedLoad(now time.Duration) {
 		return
 	}
 	used := cpu.User + cpu.System
-	if l := bindingLevel(cpu.Levels); l != nil {
-		used += l.Throttled // tasks that are held back are runnable
+	if i := view.BindingQuota(cpu.Levels); i >= 0 {
+		used += cpu.Levels[i].Throttled // tasks that are held back are runnable
 	}
 	c.load.seed(time.Duration(used), now-c.start, now)
 }

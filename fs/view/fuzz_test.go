@@ -2,7 +2,6 @@ package view
 
 import (
 	"bytes"
-	"math"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -64,7 +63,7 @@ func fuzzRenderer(f *testing.F, file string, set func(h *host.Snapshot, text []b
 		}
 		for field := range bytes.FieldsFuncSeq(got, func(r rune) bool { return (r < '0' || r > '9') && r != '-' }) {
 			n, err := strconv.ParseInt(string(field), 10, 64)
-			if (err != nil || n < 0 || n > math.MaxInt64) && !bytes.Contains(text, field) && string(field) != "-2" &&
+			if (err != nil || n < 0) && !bytes.Contains(text, field) && string(field) != "-2" &&
 				!isCPUList(field) && len(bytes.Trim(field, "-")) > 0 {
 				t.Fatalf("%q in\n%s\nof\n%s", field, got, text)
 			}

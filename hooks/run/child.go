@@ -1,0 +1,185 @@
+package run
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// The messages between run and the container's init, on a socket pair; init's is descriptor 3.
+type (
+	// setup is the first, from run.
+	setup struct {
+		ID     string
+		Rootfs string
+		Args   []string
+	}
+	// view is the second, from run, after isolated.
+	view struct {
+		Path    string // of the container's subtree
+		Files   []string
+		Unmount string // a mount that the container is to lose when it has its files
+	}
+	// report comes from init: a stage that it reached, or how it failed.
+	report struct {
+		Stage  stage
+		Error  string
+		Status int
+	}
+	stage int
+)
+
+const (
+	isolated  stage = iota + 1 // the mount namespace gets nothing from the host's any more
+	executing                  // execve is next
+	executed                   // execve closed the socket: no message
+)
+
+// child is the container's first process: init at first, the command after that.
+type child struct {
+	cmd      *exec.Cmd
+	sock     *os.File
+	enc      *json.Encoder
+	dec      *json.Decoder
+	group    string     // path of its cgroup
+	finished chan error // of cmd.Wait
+}
+
+// start starts init in g. The calling thread is its parent.
+func start(g *group) (*child, error) {
+	dir := g.dir()
+	if dir != nil {
+		defer dir.Close()
+	}
+	c, err := clone(dir)
+	if err != nil && dir != nil {
+		// Before Linux 5.7, or where a filter forbids clone3.
+		dir = nil
+		c, err = clone(nil)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("start the container: %w", err)
+	}
+	if dir == nil {
+		if err := g.add(c.pid()); err != nil {
+			c.cmd.Process.Kill()
+			c.cmd.Wait()
+			c.sock.Close()
+			return nil, fmt.Errorf("move the container into its cgroup: %w", err)
+		}
+	}
+	c.group = g.path
+	c.finished = make(chan error, 1)
+	go func() { c.finished <- c.cmd.Wait() }()
+	return c, nil
+}
+
+// clone starts init, in the cgroup dir if that is not nil.
+func clone(dir *os.File) (*child, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socketpair", err)
+	}
+	ours, theirs := os.NewFile(uintptr(pair[0]), "init"), os.NewFile(uintptr(pair[1]), "run")
+	defer theirs.Close()
+	cmd := exec.Command("/proc/self/exe", "init")
+	cmd.Args[0] = "scopefs"
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.ExtraFiles = []*os.File{theirs}
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC,
+		Pdeathsig:  unix.SIGKILL,
+	}
+	if dir != nil {
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(dir.Fd())
+	}
+	if err := cmd.Start(); err != nil {
+		ours.Close()
+		return nil, err
+	}
+	return &child{cmd: cmd, sock: ours, enc: json.NewEncoder(ours), dec: json.NewDecoder(ours)}, nil
+}
+
+func (c *child) pid() int { return c.cmd.Process.Pid }
+
+// send sends init a message. One that died does not get it, but may have said why: expect tells.
+func (c *child) send(message any) { c.enc.Encode(message) }
+
+// kill ends the container. PID 1 alone is not enough: the kernel waits for the others, and one that is frozen does not
+// die.
+func (c *child) kill() {
+	c.cmd.Process.Kill()
+	for _, dir := range groupDirs(c.group) {
+		killTree(dir)
+	}
+}
+
+// expect waits until init has reached a stage.
+func (c *child) expect(want stage) error {
+	var r report
+	err := c.dec.Decode(&r)
+	switch {
+	case err == io.EOF && want == executed:
+		return nil
+	case err == io.EOF || errors.Is(err, unix.ECONNRESET):
+		return errors.New("the container's init died before it could run the command; too little --memory or --pids?")
+	case err != nil:
+		return fmt.Errorf("talk to the container's init: %w", err)
+	case r.Error != "":
+		return &Error{r.Status, errors.New(r.Error)}
+	case r.Stage != want:
+		return fmt.Errorf("the container's init reports stage %d instead of %d", r.Stage, want)
+	}
+	return nil
+}
+
+// supervise runs the handshake and passes signals on until the child has ended. It returns the child's exit status.
+func (c *child) supervise(handshake func() error) (int, error) {
+	defer c.sock.Close()
+	restore := keepTerminal()
+	defer restore()
+	signals := make(chan os.Signal, 64)
+	for _, sig := range passed {
+		// One that is ignored, as nohup does with SIGHUP, stays ignored, in the command too.
+		if !signal.Ignored(sig) {
+			signal.Notify(signals, sig)
+		}
+	}
+	defer signal.Stop(signals)
+	ready := make(chan error, 1)
+	go func() { ready <- handshake() }()
+
+	p := proxy{process: c.cmd.Process, kill: c.kill}
+	for {
+		select {
+		case err := <-ready:
+			if err != nil {
+				c.kill()
+				<-c.finished
+				if p.killedFor != 0 {
+					return 128 + int(p.killedFor), nil
+				}
+				return 0, err
+			}
+			ready = nil
+			p.running = true
+		case sig := <-signals:
+			p.deliver(sig.(syscall.Signal))
+		case err := <-c.finished:
+			if ready != nil {
+				// The end came between execve and its notice here, or before execve.
+				if err := <-ready; err != nil && p.killedFor == 0 {
+					return 0, err
+				}
+			}
+			return p.status(c.cmd.ProcessState, err)
+		}
+	}
+}
