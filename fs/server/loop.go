@@ -135,7 +135,7 @@ func (l *Loop) InvalidateAttr(node uint64) {
 	binary.NativeEndian.PutUint64(msg[outHeaderLen:], node)
 	binary.NativeEndian.PutUint64(msg[outHeaderLen+8:], ^uint64(0)) // offset -1: attributes only, no pages
 	// ENOENT: the kernel has forgotten the node already.
-	if errno := writeDevice(l.fd, msg[:]); errno != 0 && errno != unix.ENOENT && errno != unix.ENODEV {
+	if errno := writeDevice(l.fd, msg[:]); errno != 0 && errno != unix.ENOENT && errno != unix.ENODEV && errno != unix.EBADF {
 		slog.Debug("invalidating attributes", "node", node, "err", errno)
 	}
 }
@@ -163,7 +163,7 @@ func (l *Loop) lead() {
 			}
 		case unix.EINTR, unix.EAGAIN, unix.ENOENT: // ENOENT: the request was interrupted before it was read
 			continue
-		case unix.ENODEV: // unmounted
+		case unix.ENODEV, unix.EBADF: // unmounted, or closed by its owner
 			return
 		default:
 			slog.Error("reading the FUSE device", "err", errno)
@@ -175,7 +175,8 @@ func (l *Loop) lead() {
 		}
 		if k := l.handle(b.in[:n], b.out); k > 0 {
 			// ENOENT: the request was interrupted meanwhile and nobody waits for the reply.
-			if errno := writeDevice(l.fd, b.out[:k]); errno != 0 && errno != unix.ENOENT && errno != unix.ENODEV {
+			// ENODEV, EBADF: the connection has ended, by umount or by its owner.
+			if errno := writeDevice(l.fd, b.out[:k]); errno != 0 && errno != unix.ENOENT && errno != unix.ENODEV && errno != unix.EBADF {
 				slog.Error("writing the FUSE device", "err", errno, "opcode", opcode(b.in))
 			}
 		}

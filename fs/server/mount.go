@@ -42,16 +42,16 @@ func MountAt(point string) (*Mount, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Mount{FD: -1, Point: point, lock: lock}
-	if err := m.mount(); err != nil {
+	m := &Mount{FD: -1, lock: lock}
+	if err := m.mount(point); err != nil {
 		m.Close()
 		return nil, err
 	}
 	return m, nil
 }
 
-func (m *Mount) mount() error {
-	if err := clearPoint(m.Point); err != nil {
+func (m *Mount) mount(point string) error {
+	if err := clearPoint(point); err != nil {
 		return err
 	}
 	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
@@ -60,9 +60,10 @@ func (m *Mount) mount() error {
 	}
 	m.FD = fd
 	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions,max_read=%d", fd, maxRead)
-	if err := unix.Mount("scopefs", m.Point, fsType, unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, options); err != nil {
-		return fmt.Errorf("mounting %s on %s: %w", fsType, m.Point, err)
+	if err := unix.Mount("scopefs", point, fsType, unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, options); err != nil {
+		return fmt.Errorf("mounting %s on %s: %w", fsType, point, err)
 	}
+	m.Point = point // from here on it is ours to unmount
 	return nil
 }
 

@@ -1,0 +1,72 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// catLoop is what a worker of a container runs: busybox cat, which reads by sendfile(2) through the kernel's page cache,
+// that is shared by all who read one inode. Every answer goes to the output with a mark behind it.
+const catLoop = `i=0; while [ $i -lt %d ]; do busybox cat %s; echo END; i=$((i+1)); done`
+
+// TestForeignAnswers runs two containers of 100 and 200 MiB side by side, with three workers each that read meminfo 150
+// times. No answer may be the other container's, or not be whole.
+func TestForeignAnswers(t *testing.T) {
+	t.Parallel()
+	const workers, reads = 3, 150
+	for _, c := range []struct {
+		name string
+		bind bindKind
+		// strict: no foreign answer at all; else they are counted and reported.
+		strict bool
+	}{
+		{"own", ownTree, true},
+		{"compat bound inside", compatTree, true},
+		{"compat bound by the host", hostBinds, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			d := startDaemon(t)
+			var readers []*process
+			var want []string
+			for _, size := range []int64{100, 200} {
+				g := newGroup(t).memory(size * miB)
+				ctr := startContainer(t, d, g, options{bind: c.bind})
+				for range workers {
+					script := fmt.Sprintf(catLoop, reads, "/proc/meminfo")
+					readers = append(readers, start(t, 2*time.Minute, ctr.command("busybox", "sh", "-c", script)))
+					want = append(want, fmt.Sprintf("MemTotal: %14d kB\n", size*miB/kiB))
+				}
+			}
+			var total, foreign, torn int
+			for i, r := range readers {
+				for answer := range strings.SplitAfterSeq(r.wait(), "END\n") {
+					answer, ok := strings.CutSuffix(answer, "END\n")
+					if !ok {
+						continue
+					}
+					total++
+					if err := whole("proc/meminfo", answer); err != nil {
+						if torn++; torn < 4 {
+							t.Log(err)
+						}
+					} else if !strings.HasPrefix(answer, want[i]) {
+						foreign++
+					}
+				}
+			}
+			report(t, "%d answers, %d foreign, %d not whole", total, foreign, torn)
+			if total != 2*workers*reads {
+				t.Errorf("%d answers, want %d", total, 2*workers*reads)
+			}
+			if c.strict && (foreign > 0 || torn > 0) {
+				t.Errorf("%d foreign, %d not whole", foreign, torn)
+			}
+			if torn > 0 {
+				t.Errorf("%d not whole", torn)
+			}
+		})
+	}
+}

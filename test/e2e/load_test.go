@@ -1,0 +1,102 @@
+package e2e
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+	"time"
+)
+
+// loadavg is /proc/loadavg.
+type loadavg struct {
+	avg            [3]float64
+	running, total int
+	lastPID        int
+}
+
+func (c *container) loadavg() (l loadavg) {
+	c.t.Helper()
+	text := c.read("proc/loadavg")
+	if _, err := fmt.Sscanf(text, "%f %f %f %d/%d %d", &l.avg[0], &l.avg[1], &l.avg[2], &l.running, &l.total, &l.lastPID); err != nil {
+		c.t.Fatalf("loadavg %q: %v", text, err)
+	}
+	return l
+}
+
+// expectedLoad is the 1-minute average of one busy task after some time.
+func expectedLoad(after time.Duration) float64 { return 1 - math.Exp(-after.Seconds()/60) }
+
+// checkLoad compares an average with that of a task that is busy for so long, give or take a step of the sampler.
+func checkLoad(t *testing.T, got float64, busy time.Duration) {
+	t.Helper()
+	const step, rounding = 5 * time.Second, 0.02
+	low, high := expectedLoad(max(0, busy-step)), expectedLoad(busy+step)
+	if got < low-rounding || got > high+rounding {
+		t.Errorf("load %.2f after %v of one busy task, want %.2f (%.2f to %.2f)", got, busy, expectedLoad(busy), low, high)
+	}
+}
+
+// TestLoadavg keeps one task busy for 30 s.
+func TestLoadavg(t *testing.T) {
+	t.Parallel()
+	d := startDaemon(t)
+	for name, bind := range map[string]bindKind{"own": ownTree, "compat": compatTree} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := startContainer(t, d, newGroup(t).cpus(1), options{bind: bind})
+			idle := startContainer(t, d, newGroup(t), options{bind: bind})
+			if l := c.loadavg(); l.avg[0] > 0.05 || l.total < 1 || l.lastPID < 1 || l.lastPID > 50 {
+				t.Errorf("loadavg of a new container: %+v", l)
+			}
+			idle.loadavg()
+			c.start("burning", "burn", "1")
+			began := time.Now()
+			for _, at := range []time.Duration{10 * time.Second, 20 * time.Second, 30 * time.Second} {
+				time.Sleep(time.Until(began.Add(at)))
+				l := c.loadavg()
+				checkLoad(t, l.avg[0], time.Since(began))
+				t.Logf("after %v: %+v", at, l)
+				if l.running < 1 || l.running > 4 || l.total < 2 || l.total > 40 {
+					t.Errorf("running/total of one busy task: %+v", l)
+				}
+				if l.avg[0] < l.avg[1] || l.avg[1] < l.avg[2] {
+					t.Errorf("a rising load: %+v", l)
+				}
+			}
+			if l := idle.loadavg(); l.avg[0] > 0.05 {
+				t.Errorf("loadavg of an idle container: %+v", l)
+			}
+			if has(t, "uptime") {
+				if out := c.run("uptime"); strings.Contains(out, "load average: 0.0") {
+					t.Errorf("uptime of a busy container: %s", out)
+				}
+			}
+		})
+	}
+}
+
+// TestLoadavgOfTheBusy reads the load of a container that has been busy for a while for the first time.
+func TestLoadavgOfTheBusy(t *testing.T) {
+	t.Parallel()
+	d := startDaemon(t)
+	c := startContainer(t, d, newGroup(t).cpus(1), options{bind: noBinds})
+	c.start("burning", "burn", "1")
+	began := time.Now()
+	used := c.group.used()
+	time.Sleep(15 * time.Second)
+	busy := (c.group.used() - used).Seconds() / time.Since(began).Seconds()
+	// Only now does the daemon hear of it, by its reader, and by an announcement.
+	first := c.run("busybox", "cat", d.compat+"/proc/loadavg")
+	text := readFile(t, announce(t, d, c)+"/proc/loadavg")
+	for _, text := range []string{first, text} {
+		var got float64
+		if _, err := fmt.Sscan(text, &got); err != nil {
+			t.Fatal(err)
+		}
+		// What it used is known, what it wanted is not.
+		if want := expectedLoad(15*time.Second) * busy; got < want-0.08 || got > expectedLoad(20*time.Second)+0.02 {
+			t.Errorf("first load %.2f after 15 s of one task that got %.2f CPUs, want about %.2f", got, busy, want)
+		}
+	}
+}
