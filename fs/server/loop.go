@@ -61,7 +61,8 @@ type Loop struct {
 	// from an odd value (the leader when done, or the watch when it took too long) owns the reading from then on.
 	term    atomic.Uint64
 	readers atomic.Int32
-	done    sync.WaitGroup
+	ended   chan struct{} // closed when the last reader has gone
+	end     sync.Once
 
 	armed atomic.Bool // the watch's timer runs
 	seen  uint64      // term at the watch's last look; only the timer's function touches it
@@ -74,7 +75,7 @@ type buffers struct{ in, out []byte }
 
 // NewLoop makes a loop over the device fd, which stays the caller's. fs answers the requests.
 func NewLoop(fd int, fs fuse.RawFileSystem) *Loop {
-	l := &Loop{fd: fd}
+	l := &Loop{fd: fd, ended: make(chan struct{})}
 	l.ps = fuse.NewProtocolServer(fs, &fuse.MountOptions{
 		MaxWrite:      maxWrite,
 		MaxReadAhead:  maxRead,
@@ -122,8 +123,9 @@ func (l *Loop) Init() error {
 
 // Serve answers requests until the connection ends.
 func (l *Loop) Serve() {
-	l.startReader()
-	l.done.Wait()
+	l.readers.Add(1)
+	go l.lead()
+	<-l.ended
 	l.timer.Stop()
 }
 
@@ -140,19 +142,17 @@ func (l *Loop) InvalidateAttr(node uint64) {
 	}
 }
 
-func (l *Loop) startReader() {
-	l.readers.Add(1)
-	l.done.Add(1)
-	go l.lead()
+// leave is what a reader does last.
+func (l *Loop) leave() {
+	if l.readers.Add(-1) == 0 {
+		l.end.Do(func() { close(l.ended) })
+	}
 }
 
 func (l *Loop) lead() {
+	defer l.leave()
 	b := l.buffers.Get().(*buffers)
-	defer func() {
-		l.buffers.Put(b)
-		l.readers.Add(-1)
-		l.done.Done()
-	}()
+	defer l.buffers.Put(b)
 	for {
 		n, errno := readDevice(l.fd, b.in)
 		switch errno {
@@ -196,11 +196,21 @@ func (l *Loop) watch() {
 			return
 		}
 	}
-	if term == l.seen && l.readers.Load() < maxReaders && l.term.CompareAndSwap(term, term+1) {
-		l.startReader()
+	if term == l.seen {
+		l.depose(term)
 	}
 	l.seen = term
 	l.timer.Reset(slowAfter)
+}
+
+// depose starts a new leader, unless the old one has become ready meanwhile.
+func (l *Loop) depose(term uint64) {
+	// Counted before the old one may go: with the last reader the loop ends.
+	if l.readers.Add(1) <= maxReaders && l.term.CompareAndSwap(term, term+1) {
+		go l.lead()
+	} else {
+		l.leave()
+	}
 }
 
 // handle puts the reply to one request into out and returns its length, 0 for a request that gets none.

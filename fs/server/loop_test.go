@@ -50,7 +50,7 @@ func serve(t *testing.T) (*device, *slowFS, *Loop) {
 	go l.Serve()
 	t.Cleanup(func() {
 		unix.Close(pair[0]) // ends the loop's reads
-		l.done.Wait()
+		<-l.ended
 		unix.Close(pair[1])
 	})
 	return d, fs, l
@@ -132,9 +132,44 @@ func TestSlowRequestsStopNobody(t *testing.T) {
 		seen[unique] = true
 	}
 	// The readers that were needed meanwhile are gone.
-	for deadline := time.Now().Add(5 * time.Second); l.readers.Load() != 1; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Second); l.readers.Load() > 1; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d readers are left", l.readers.Load())
+		}
+	}
+}
+
+// A leader that is deposed at the moment when it becomes ready must not take the loop with it.
+func TestDeposedLeadersDoNotEndTheLoop(t *testing.T) {
+	d, fs, l := serve(t)
+	close(fs.release)
+	stop := make(chan struct{})
+	var watches sync.WaitGroup
+	defer watches.Wait()
+	defer close(stop)
+	for range 2 {
+		watches.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if term := l.term.Load(); term%2 == 1 {
+					l.depose(term)
+				}
+			}
+		})
+	}
+	for i := uint64(2); i < 3_000; i += 2 {
+		d.send(opGetattr, i, i, attrBody)
+		if unique, errno, _ := d.receive(); unique != i || errno != 0 {
+			t.Fatalf("request %d: reply to %d, errno %d", i, unique, errno)
+		}
+		select {
+		case <-l.ended:
+			t.Fatal("the loop ended")
+		default:
 		}
 	}
 }
