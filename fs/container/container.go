@@ -31,6 +31,9 @@ type Container struct {
 	// Slot names the container in node ids. It is never 0 and never used again.
 	Slot uint64
 
+	// Lengths are for the files that are rendered of the container, by their positions: bytes of the last content.
+	Lengths Lengths
+
 	paths cgroup.Paths
 	pidNS uint64 // that its readers were found in; 0 for an announced one
 	group *cgroup.Group
@@ -50,6 +53,9 @@ type Container struct {
 	ledger     *ledger
 	openLedger func(c *Container) (*ledger, error)
 }
+
+// Lengths holds a number of bytes for each virtual file.
+type Lengths [256]atomic.Uint32
 
 // Snapshot reads what need names into dst. reader is the reading task's id, 0 if it is not known. The pointers in dst
 // that are not nil are reused. h must hold the CPU lists when need has anything of CPUs.

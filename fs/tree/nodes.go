@@ -37,7 +37,6 @@ const (
 
 	firstDir  entryID = 3
 	firstFile entryID = 256
-	maxFiles          = 256
 )
 
 // dirs are the directories below a view's root. Only ever append.

@@ -3,7 +3,6 @@ package tree
 import (
 	"errors"
 	"log/slog"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -30,7 +29,7 @@ type Tree struct {
 	registry  *container.Registry
 	handles   handles
 	pages     pages
-	longest   [maxFiles]atomic.Uint64 // bytes of the longest content of each file so far
+	machine   container.Lengths // of the machine's own contents
 	Fallbacks Fallbacks
 }
 
@@ -115,7 +114,7 @@ func (t *Tree) attr(n node, h *fuse.InHeader, out *fuse.Attr) (time.Duration, fu
 	if size, exact := t.pages.size(n, func() ([]byte, error) { return t.renderFor(n, f, int(h.Pid)) }); exact {
 		out.Size, timeout = size, 0
 	} else {
-		out.Size = t.sizeHint(f)
+		out.Size = t.sizeHint(n, f, int(h.Pid))
 	}
 	out.Blocks = (out.Size + 511) / 512
 	// tail and others take a file of one block as a whole instead of seeking to its supposed end.
@@ -126,15 +125,26 @@ func (t *Tree) attr(n node, h *fuse.InHeader, out *fuse.Attr) (time.Duration, fu
 	return timeout, fuse.OK
 }
 
-// sizeHint is a size that no content exceeds: sendfile(2) and splice(2) read no further than a file's size, and the
-// kernel shrinks it by itself to what a read gave.
-func (t *Tree) sizeHint(f *File) uint64 {
-	const page = 4096
-	if t.longest[f.index].Load() == 0 {
-		_, _ = t.render(nil, f, nil, 0) // a machine that can't be read shows when the file is
+// sizeHint is a size that the content does not exceed, but by less than a page: sendfile(2) and splice(2) read no
+// further than a file's size, which the kernel shrinks by itself to what a read gave, and a page of a private mapping
+// that lies beyond the content cannot be read.
+func (t *Tree) sizeHint(n node, f *File, caller int) uint64 {
+	const page, growth = 4096, 64
+	c := t.identify(n, caller, f)
+	defer c.Release()
+	length := &t.lengths(c)[f.index]
+	if length.Load() == 0 {
+		_, _ = t.render(nil, f, c, caller) // a machine that can't be read shows when the file is
 	}
-	size := t.longest[f.index].Load()
-	return (size + size/8 + page) / page * page
+	return (uint64(length.Load()) + growth + page - 1) / page * page
+}
+
+// lengths are the lengths of a container's files, or of the machine's.
+func (t *Tree) lengths(c *container.Container) *container.Lengths {
+	if c == nil {
+		return &t.machine
+	}
+	return &c.Lengths
 }
 
 // renderFor renders what the inode of a node shows.
@@ -178,12 +188,7 @@ func (t *Tree) render(dst []byte, f *File, c *container.Container, reader int) (
 		out, err = f.Render(dst, t.host, nil, reader)
 	}
 	if err == nil {
-		longest := &t.longest[f.index]
-		for n := uint64(len(out) - len(dst)); ; {
-			if old := longest.Load(); n <= old || longest.CompareAndSwap(old, n) {
-				break
-			}
-		}
+		t.lengths(c)[f.index].Store(uint32(len(out) - len(dst)))
 	}
 	return out, err
 }
