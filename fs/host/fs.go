@@ -26,16 +26,23 @@ type FS struct {
 	online, present, possible, offline             file
 	overcommitRatio, overcommitKbytes              file
 
-	// The last parsed /proc/cpuinfo and when it was read, on the clock of Snapshot.Boottime.
-	cpuinfoMu   sync.Mutex
-	cpuinfoLast *Cpuinfo
-	cpuinfoRead time.Duration
+	root string
+
+	// The last parsed /proc/cpuinfo, for ordinary readers and for those of Linux32.
+	parsed, parsed32 parsedCpuinfo
+}
+
+// parsedCpuinfo is a parsed /proc/cpuinfo and when it was read, on the clock of Snapshot.Boottime.
+type parsedCpuinfo struct {
+	mu   sync.Mutex
+	last *Cpuinfo
+	read time.Duration
 }
 
 // Open opens the files below root; "" and "/" are the machine's own. A file that does not exist is no error here:
 // Snapshot reports it when it is asked for and cannot be done without.
 func Open(root string) (*FS, error) {
-	f := new(FS)
+	f := &FS{root: root}
 	for file, path := range f.files() {
 		if err := file.open(filepath.Join("/", root, path)); err != nil {
 			f.Close()
@@ -115,29 +122,35 @@ func (f *FS) Snapshot(need Need, dst *Snapshot) error {
 	}
 	dst.Cpuinfo = nil
 	if need&NeedCpuinfo != 0 {
-		dst.Cpuinfo, err = f.parsedCpuinfo(dst.Boottime)
+		dst.Cpuinfo, err = f.parsed.get(dst.Boottime, f.cpuinfo.read)
+	}
+	if need&NeedCpuinfo32 != 0 {
+		dst.Cpuinfo, err = f.parsed32.get(dst.Boottime, func(buf []byte) (text []byte, err error) {
+			err = asLinux32(func() (err error) { text, err = f.cpuinfo.read(buf); return err })
+			return text, err
+		})
 	}
 	return err
 }
 
-// parsedCpuinfo returns /proc/cpuinfo not older than cpuinfoAge.
-func (f *FS) parsedCpuinfo(now time.Duration) (*Cpuinfo, error) {
-	f.cpuinfoMu.Lock()
-	defer f.cpuinfoMu.Unlock()
-	if f.cpuinfoLast != nil && now-f.cpuinfoRead < cpuinfoAge {
-		return f.cpuinfoLast, nil
+// get returns /proc/cpuinfo not older than cpuinfoAge.
+func (p *parsedCpuinfo) get(now time.Duration, read func(buf []byte) ([]byte, error)) (*Cpuinfo, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.last != nil && now-p.read < cpuinfoAge {
+		return p.last, nil
 	}
 	// The old text may be in use: the new one gets a buffer of its own, of about the size that it will need.
 	size := 0
-	if f.cpuinfoLast != nil {
-		size = len(f.cpuinfoLast.Raw) + minRead
+	if p.last != nil {
+		size = len(p.last.Raw) + minRead
 	}
-	raw, err := f.cpuinfo.read(make([]byte, 0, size))
+	raw, err := read(make([]byte, 0, size))
 	if err != nil {
 		return nil, err
 	}
-	f.cpuinfoLast, f.cpuinfoRead = ParseCpuinfo(raw), now
-	return f.cpuinfoLast, nil
+	p.last, p.read = ParseCpuinfo(raw), now
+	return p.last, nil
 }
 
 // minRead is the least room that a read is given: a page, what the kernel's seq files hand out at once.

@@ -173,7 +173,7 @@ func TestSnapshotAllocatesNothing(t *testing.T) {
 		}
 	}
 	snapshot()
-	f.cpuinfoRead += time.Hour // it must not age in between
+	f.parsed.read += time.Hour // it must not age in between
 	if n := testing.AllocsPerRun(100, snapshot); n != 0 {
 		t.Errorf("%v allocations per warm snapshot", n)
 	}
@@ -194,7 +194,7 @@ func TestCpuinfoAges(t *testing.T) {
 	if err := f.Snapshot(NeedCpuinfo, &s); err != nil || s.Cpuinfo != first {
 		t.Errorf("got %p (error %v), want the cached %p", s.Cpuinfo, err, first)
 	}
-	f.cpuinfoRead -= cpuinfoAge
+	f.parsed.read -= cpuinfoAge
 	if err := f.Snapshot(NeedCpuinfo, &s); err != nil || len(s.Cpuinfo.Blocks) != 1 {
 		t.Errorf("after its time: got %d blocks (error %v), want 1", len(s.Cpuinfo.Blocks), err)
 	}

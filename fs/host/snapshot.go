@@ -17,6 +17,7 @@ const (
 	NeedUptime
 	NeedCPULists // Online, Present, Possible, Offline, and OnlineCPUs
 	NeedOvercommit
+	NeedCpuinfo32 // Cpuinfo as a reader with the personality PER_LINUX32 sees it, see FS.Linux32
 )
 
 // Snapshot is the machine at one moment. Fields that were not asked for are empty. The byte slices are the kernel's

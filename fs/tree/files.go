@@ -119,7 +119,11 @@ func (f *File) Explain(hostFS *host.FS, c *container.Container, reader int) ([]v
 }
 
 func (f *File) snapshot(w *work, hostFS *host.FS, c *container.Container, reader int) (*view.Container, error) {
-	if err := hostFS.Snapshot(f.host, &w.host); err != nil {
+	need := f.host
+	if need&host.NeedCpuinfo != 0 && hostFS.Linux32(reader) {
+		need ^= host.NeedCpuinfo | host.NeedCpuinfo32
+	}
+	if err := hostFS.Snapshot(need, &w.host); err != nil {
 		return nil, err
 	}
 	if c == nil {
