@@ -31,6 +31,8 @@ func init() {
 		"init":    playInit,
 		"enter":   playEnter,
 		"nest":    playNest,
+		"hook":    playHook,
+		"loop":    playLoop,
 		"nobody":  playNobody,
 		"touch":   playTouch,
 		"burn":    playBurn,
