@@ -41,7 +41,6 @@ cannot be executed, 127 if it is not found.`,
   scopefs run --memory 64M --rootfs ./alpine -- /bin/sh`,
 		DisableFlagsInUseLine: true,
 		SilenceUsage:          true,
-		Args:                  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Args = args
 			status, err := run.Run(o)
@@ -80,7 +79,16 @@ cannot be executed, 127 if it is not found.`,
 	f.StringVar(&o.Rootfs, "rootfs", "", "`DIR` to take as the root")
 	f.StringVar(&o.Socket, "socket", control.DefaultSocket, "control socket of the running daemon, a `PATH`")
 	f.StringVar(&o.Parent, "parent", "", "cgroup in which to make the container's")
-	f.MarkHidden("parent")
+	f.Lookup("parent").Hidden = true
+	// Only a command that ran says less than 125.
+	failed := func(err error) error { return &run.Error{Status: run.StatusFailed, Err: err} }
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return failed(err) })
+	cmd.Args = func(_ *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return failed(errors.New("name the command to run: scopefs run [flags] -- COMMAND"))
+		}
+		return nil
+	}
 	return cmd
 }
 

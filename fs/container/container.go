@@ -32,6 +32,7 @@ type Container struct {
 	Slot uint64
 
 	paths cgroup.Paths
+	pidNS uint64 // that its readers were found in; 0 for an announced one
 	group *cgroup.Group
 	proc  *procFS
 	// init is the init of the container's pid namespace; nil where it has none of its own.

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -42,12 +43,14 @@ type Registry struct {
 	cg   *cgroup.FS
 	proc *procFS
 
-	mu       sync.RWMutex
-	lastSlot uint64
-	byID     map[string]*Container // announced
-	bySlot   map[uint64]*Container // announced
-	found    map[domain]*Container // by their readers
-	callers  map[caller]*Container // what a reader's cgroup and pid namespace led to
+	lastSlot atomic.Uint64
+
+	mu            sync.RWMutex
+	announcements uint64
+	byID          map[string]*Container // announced
+	bySlot        map[uint64]*Container // announced
+	found         map[domain]*Container // by their readers
+	callers       map[caller]*Container // what a reader's cgroup and pid namespace led to
 }
 
 // domain is what tells the containers apart that nobody announced.
@@ -105,7 +108,8 @@ func (r *Registry) Close() {
 	unix.Close(r.proc.dir)
 }
 
-// Announce makes a container known by name, as the one that process pid is in. Announcing it again is no error.
+// Announce makes a container known by name, as the one that process pid is in. Announcing it again is no error. The
+// container stays the registry's.
 func (r *Registry) Announce(id string, pid int) (*Container, error) {
 	task := strconv.Itoa(pid)
 	paths, err := r.pathsOf(task)
@@ -130,25 +134,26 @@ func (r *Registry) Announce(id string, pid int) (*Container, error) {
 		return nil, fmt.Errorf("finding the init of container %s: %w", id, err)
 	}
 
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if old := r.byID[id]; old != nil {
-		if old.paths == paths && old.init.pid == init.pid && old.init.start == init.start {
-			init.close()
-			return old, nil
-		}
-		if old.alive() {
-			init.close()
-			return nil, fmt.Errorf("container %s is announced already, as pid %d in %s", id, old.init.pid, old.paths)
-		}
-		r.forget(old)
-	}
 	c, err := r.newContainer(id, paths, init)
 	if err != nil {
 		return nil, err
 	}
 	c.announced = true
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if old := r.byID[id]; old != nil {
+		if old.paths == paths && old.init.pid == init.pid && old.init.start == init.start {
+			c.Release()
+			return old, nil
+		}
+		if old.alive() {
+			c.Release()
+			return nil, fmt.Errorf("container %s is announced already, as pid %d in %s", id, old.init.pid, old.paths)
+		}
+		r.forget(old)
+	}
 	r.byID[id], r.bySlot[c.Slot] = c, c
+	r.announcements++
 	clear(r.callers) // who was found by another rule may now be in this one
 	return c, nil
 }
@@ -265,18 +270,26 @@ func (r *Registry) known() []*Container {
 
 // collect forgets the containers that ended.
 func (r *Registry) collect() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, c := range r.byID {
-		if !c.group.Alive() {
-			slog.Info("container ended", "id", c.ID, "cgroup", c.paths.String())
-			r.forget(c)
+	var dead []*Container
+	for _, c := range r.known() { // looked at outside of the lock
+		if c.announced && !c.group.Alive() || !c.announced && !c.alive() {
+			dead = append(dead, c)
+		} else {
+			c.Release()
 		}
 	}
-	for d, c := range r.found {
-		if !c.alive() {
-			r.drop(d, c)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range dead {
+		if c.announced {
+			if r.byID[c.ID] == c {
+				slog.Info("container ended", "id", c.ID, "cgroup", c.paths.String())
+				r.forget(c)
+			}
+		} else if d := (domain{c.paths, c.pidNS}); r.found[d] == c {
+			r.drop(d)
 		}
+		c.Release()
 	}
 }
 

@@ -57,13 +57,15 @@ func (r *Registry) find(task string, text []byte, ns uint64) (*Container, error)
 	key := caller{string(text), ns}
 
 	r.mu.Lock()
-	c := r.announcedAround(paths)
+	c := r.announcedAround(paths).retain()
 	if c != nil {
-		r.callers[key] = c.retain()
-		r.mu.Unlock()
+		r.remember(key, c)
+	}
+	announcements := r.announcements
+	r.mu.Unlock()
+	if c != nil {
 		return c, nil
 	}
-	r.mu.Unlock()
 
 	var init *process
 	if ns != r.proc.hostNS {
@@ -76,14 +78,24 @@ func (r *Registry) find(task string, text []byte, ns uint64) (*Container, error)
 			}
 		}
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	c, err = r.foundIn(domain{paths, ns}, init)
-	if err != nil {
+	if c, err = r.foundIn(domain{paths, ns}, init); err != nil {
 		return nil, err
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	// Only what is in the maps is dropped from callers when it ends, and who was announced meanwhile comes first.
+	if (c == nil || r.found[domain{paths, ns}] == c) && announcements == r.announcements {
+		r.remember(key, c)
+	}
+	return c, nil
+}
+
+// remember keeps what a look-up found. A container that makes cgroups without end only makes look-ups slower.
+func (r *Registry) remember(key caller, c *Container) {
+	if len(r.callers) >= 4*maxFound {
+		clear(r.callers)
+	}
 	r.callers[key] = c
-	return c.retain(), nil
 }
 
 // announcedAround is the announced container whose cgroup is the longest prefix of paths.
@@ -97,35 +109,50 @@ func (r *Registry) announcedAround(paths cgroup.Paths) *Container {
 	return best
 }
 
-// foundIn is the container of a domain, made when it is not known yet; nil for the root cgroup. It takes init over.
+// foundIn is the container of a domain, made when it is not known yet; nil for the root cgroup. It takes init over, and
+// the container is the caller's to Release.
 func (r *Registry) foundIn(d domain, init *process) (*Container, error) {
 	if d.paths.IsRoot() {
 		init.close()
 		return nil, nil
 	}
-	if c := r.found[d]; c != nil {
-		if c.alive() {
-			init.close()
-			return c, nil
-		}
-		r.drop(d, c)
+	r.mu.RLock()
+	known := r.found[d].retain()
+	r.mu.RUnlock()
+	if known != nil && known.alive() {
+		init.close()
+		return known, nil
 	}
-	if len(r.found) >= maxFound {
-		for d, c := range r.found {
-			r.drop(d, c)
-			break // any one: whoever needs it makes it again
-		}
-	}
+	defer known.Release()
+	// Made outside of the lock: this looks at files and processes.
 	c, err := r.newContainer(d.paths.String(), d.paths, init)
 	if err != nil {
 		return nil, err
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now := r.found[d]; now != nil && now != known {
+		c.Release() // another reader was faster
+		return now.retain(), nil
+	}
+	c.pidNS = d.pidNS
+	r.drop(d)
+	if len(r.found) >= maxFound {
+		for d := range r.found {
+			r.drop(d)
+			break // any one: whoever needs it makes it again
+		}
+	}
 	r.found[d] = c
-	return c, nil
+	return c.retain(), nil
 }
 
-// drop takes a found container out of the maps.
-func (r *Registry) drop(d domain, c *Container) {
+// drop forgets the container of a domain, if there is one.
+func (r *Registry) drop(d domain) {
+	c := r.found[d]
+	if c == nil {
+		return
+	}
 	delete(r.found, d)
 	for k, v := range r.callers {
 		if v == c {
@@ -142,8 +169,7 @@ func (r *Registry) newContainer(id string, paths cgroup.Paths, init *process) (*
 		init.close()
 		return nil, err
 	}
-	r.lastSlot++
-	c := &Container{ID: id, Slot: r.lastSlot, paths: paths, group: group, proc: r.proc, init: init, noSwap: r.opts.NoSwap}
+	c := &Container{ID: id, Slot: r.lastSlot.Add(1), paths: paths, group: group, proc: r.proc, init: init, noSwap: r.opts.NoSwap}
 	c.refs.Store(1)
 	if init != nil {
 		c.start = init.start
@@ -174,8 +200,5 @@ func (r *Registry) AtPath(path string) (*Container, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	c, err := r.foundIn(domain{paths.TrimInit(), r.proc.hostNS}, nil)
-	return c.retain(), err
+	return r.foundIn(domain{paths.TrimInit(), r.proc.hostNS}, nil)
 }

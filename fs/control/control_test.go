@@ -82,7 +82,7 @@ func TestCall(t *testing.T) {
 	if fi, err := os.Stat(sock); err != nil || fi.Mode().Perm() != 0o600 {
 		t.Errorf("socket: %v %v", fi.Mode(), err)
 	}
-	if fi, err := os.Stat(filepath.Dir(sock)); err != nil || fi.Mode().Perm() != 0o700 {
+	if fi, err := os.Stat(filepath.Dir(sock)); err != nil || fi.Mode().Perm() != 0o755 {
 		t.Errorf("directory: %v %v", fi.Mode(), err)
 	}
 	if mount, pid, err := Ping(ctx, sock); mount != "/mnt" || pid != os.Getpid() || err != nil {

@@ -55,7 +55,7 @@ type Server struct {
 // daemon that is dead is replaced; that of a living one is an error that names its process. [Server.Serve] answers.
 func Listen(path string, h Handler) (*Server, error) {
 	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
 	// Two daemons that start together must not take each other's fresh socket for a stale one.
@@ -182,7 +182,7 @@ func (s *Server) serve(conn *net.UnixConn) {
 		return
 	}
 	conn.SetWriteDeadline(time.Now().Add(writeTimeout))
-	conn.Write(append(b, '\n')) // a peer that is gone needs no answer
+	_, _ = conn.Write(append(b, '\n')) // a peer that is gone needs no answer
 }
 
 func (s *Server) answer(conn *net.UnixConn) (Response, error) {

@@ -70,7 +70,7 @@ func start(g *group) (*child, error) {
 	if dir == nil {
 		if err := g.add(c.pid()); err != nil {
 			c.cmd.Process.Kill()
-			c.cmd.Wait()
+			_ = c.cmd.Wait()
 			c.sock.Close()
 			return nil, fmt.Errorf("move the container into its cgroup: %w", err)
 		}
@@ -110,7 +110,7 @@ func clone(dir *os.File) (*child, error) {
 func (c *child) pid() int { return c.cmd.Process.Pid }
 
 // send sends init a message. One that died does not get it, but may have said why: expect tells.
-func (c *child) send(message any) { c.enc.Encode(message) }
+func (c *child) send(message any) { _ = c.enc.Encode(message) }
 
 // kill ends the container. PID 1 alone is not enough: the kernel waits for the others, and one that is frozen does not
 // die.
@@ -162,7 +162,7 @@ func (c *child) supervise(handshake func() error) (int, error) {
 		case err := <-ready:
 			if err != nil {
 				c.kill()
-				<-c.finished
+				<-c.finished //nolint:errcheck // why it failed is in err
 				if p.killedFor != 0 {
 					return 128 + int(p.killedFor), nil
 				}

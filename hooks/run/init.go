@@ -84,7 +84,9 @@ func become(enc *json.Encoder, dec *json.Decoder) error {
 // execute becomes the command.
 func execute(args []string, enc *json.Encoder) error {
 	if os.Getenv("PATH") == "" {
-		os.Setenv("PATH", defaultPath)
+		if err := os.Setenv("PATH", defaultPath); err != nil {
+			return err
+		}
 	}
 	path, err := exec.LookPath(args[0])
 	if err != nil && !errors.Is(err, exec.ErrDot) {

@@ -107,6 +107,6 @@ func keepTerminal() func() {
 		}
 		signal.Ignore(unix.SIGTTOU) // or the change would stop us, as we are in the background
 		defer signal.Reset(unix.SIGTTOU)
-		unix.IoctlSetPointerInt(0, unix.TIOCSPGRP, unix.Getpgrp())
+		_ = unix.IoctlSetPointerInt(0, unix.TIOCSPGRP, unix.Getpgrp())
 	}
 }

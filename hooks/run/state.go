@@ -38,7 +38,12 @@ func (s *session) dir() string { return filepath.Join(s.base, s.id) }
 
 // newSession makes a session with a fresh id below base, and ends those that were left behind.
 func newSession(base string) (*session, error) {
-	if err := os.MkdirAll(base, 0o700); err != nil {
+	// Others pass through the parent, to the daemon's mount.
+	err := os.MkdirAll(filepath.Dir(base), 0o755)
+	if err == nil {
+		err = os.MkdirAll(base, 0o700)
+	}
+	if err != nil {
 		return nil, err
 	}
 	var random [5]byte
@@ -46,7 +51,7 @@ func newSession(base string) (*session, error) {
 	s := &session{base: base, id: "run-" + hex.EncodeToString(random[:])}
 	var stale []*session
 	// Under the lock no session is half made, so one without a locked lock file is dead.
-	err := withLock(base, func() (err error) {
+	err = withLock(base, func() (err error) {
 		if stale, err = claimStale(base); err != nil {
 			return err
 		}
@@ -54,7 +59,7 @@ func newSession(base string) (*session, error) {
 			return err
 		}
 		if s.lock, err = lockFile(filepath.Join(s.dir(), "lock")); err != nil {
-			os.RemoveAll(s.dir())
+			err = errors.Join(err, os.RemoveAll(s.dir()))
 		}
 		return err
 	})
@@ -115,7 +120,9 @@ func claimStale(base string) ([]*session, error) {
 		}
 		// A run that was killed before it wrote the state has made no cgroup.
 		if b, err := os.ReadFile(filepath.Join(s.dir(), "state.json")); err == nil {
-			json.Unmarshal(b, &s.state)
+			if err := json.Unmarshal(b, &s.state); err != nil {
+				slog.Warn("reading what a killed run left", "file", s.dir()+"/state.json", "err", err)
+			}
 		}
 		stale = append(stale, s)
 	}
@@ -138,13 +145,13 @@ func (s *session) close() error {
 		if err := removeGroup(s.Cgroup); err != nil {
 			errs = append(errs, err)
 		}
-		withLock(s.base, func() error { removeRootGroup(); return nil })
+		errs = append(errs, withLock(s.base, func() error { removeRootGroup(); return nil }))
 	}
 	if s.Socket != "" {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
 		// A daemon that is gone, or that noticed the container's end by itself, has nothing to forget.
-		control.Forget(ctx, s.Socket, s.id)
+		_ = control.Forget(ctx, s.Socket, s.id)
 	}
 	if s.private != nil {
 		s.private.Stop()
