@@ -103,12 +103,13 @@ func (c *Container) readLoad(now time.Duration, reader int, dst *view.Load) {
 	l := &c.load
 	l.mu.Lock()
 	if !l.counted {
-		// Busy now counts as busy at once, rather than from the sampler's next step on.
+		// Busy now counts as busy at once, rather than from the sampler's next step on; but a container that has just
+		// started has no load yet, only a start.
 		if usage, err := c.group.ReadUsage(); err == nil {
 			l.counted, l.usage = true, usage
 			count := c.countTasks()
 			sampled := l.sampled
-			if count.running+count.blocked > 0 {
+			if count.running+count.blocked > 0 && now-c.start >= loadStep {
 				l.step(now, count)
 				l.sampled = sampled
 			}

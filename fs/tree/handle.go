@@ -14,10 +14,12 @@ type handle struct {
 	file      *File
 	container *container.Container // nil: the machine's numbers
 
+	counted atomic.Bool // by pages, as one that may read through the page cache
+	paged   atomic.Bool // it did
+
 	mu      sync.Mutex
 	content []byte // of the last read at offset 0
 	filled  bool
-	paging  bool // counted in pages
 }
 
 // ownInode says that all who read the handle's inode are shown the same container.

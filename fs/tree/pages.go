@@ -10,8 +10,10 @@ import (
 // time must be given the same bytes, and the inode's size must be exactly their number: a size that is too small cuts
 // the file, and one that is too large pads it with zeros when the kernel cannot shrink it in time.
 //
-// An inode is kept track of from the first such read on. Its content is one snapshot, renewed when nobody is in the
-// midst of reading it, or when it is older than stale.
+// An inode is kept track of from the first such read on. Its content is one snapshot. It is renewed when the kernel asks
+// for the size, as it does at every open, and nobody else is between that question and the end of his reading: the kernel
+// has one size, the last it was told, and answers reads from its cache without asking us. Readers who overlap without an
+// end share a snapshot until it is stale, and are then given one of the same length as soon as there is one.
 type pages struct {
 	invalidate func(node uint64)
 
@@ -19,8 +21,19 @@ type pages struct {
 	inodes map[node]*inode
 }
 
-// stale bounds the age of a snapshot that readers who overlap without an end share.
-const stale = time.Second
+// stale bounds the age of a snapshot that readers who overlap share, and tooStale that of one whose length differs from
+// that of the present one: to renew it may cut, or pad with zeros, what one of them is reading.
+const (
+	stale    = time.Second
+	tooStale = 10 * time.Second
+)
+
+// How long somebody counts as in the midst of reading: after he was told a size, until he opens the file; and after
+// he opened it or the kernel read for him, until he closes it. Who keeps a descriptor for longer must not hold up others.
+const (
+	openingFor = 50 * time.Millisecond
+	readingFor = 200 * time.Millisecond
+)
 
 // forgetAfter is how long an inode is kept track of after its last read through the page cache.
 const forgetAfter = time.Minute
@@ -29,28 +42,70 @@ type inode struct {
 	mu      sync.Mutex
 	content []byte
 	taken   time.Time // of the content
-	readers int       // handles that have read from it
+	opening map[int]time.Time
+	reading map[*handle]time.Time
 	used    time.Time
+	// told is set when the kernel was made to ask for the size at every open.
+	told bool
 }
 
-// size is the exact size of a node that is read through the page cache; exact is false for any other.
-func (p *pages) size(n node, render func() ([]byte, error)) (size uint64, exact bool) {
+func (p *pages) find(n node) *inode {
 	p.mu.Lock()
-	i := p.inodes[n]
-	p.mu.Unlock()
+	defer p.mu.Unlock()
+	return p.inodes[n]
+}
+
+// size is the exact size of a node that is read through the page cache, told to a task; exact is false for any other
+// node.
+func (p *pages) size(n node, task int, render func() ([]byte, error)) (size uint64, exact bool) {
+	i := p.find(n)
 	if i == nil {
 		return 0, false
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.readers == 0 || time.Since(i.taken) > stale {
+	busy, age := i.busy(task), time.Since(i.taken)
+	if !busy || age > stale {
 		content, err := render()
 		if err != nil {
 			return 0, false
 		}
-		i.content, i.taken = content, time.Now()
+		if !busy || len(content) == len(i.content) || age > tooStale {
+			i.content, i.taken = content, time.Now()
+		}
 	}
+	i.opening[task] = time.Now()
 	return uint64(len(i.content)), true
+}
+
+// busy says whether others than the task are in the midst of reading.
+func (i *inode) busy(task int) (busy bool) {
+	for t, since := range i.opening {
+		if time.Since(since) > openingFor {
+			delete(i.opening, t)
+		} else if t != task {
+			busy = true
+		}
+	}
+	for h, since := range i.reading {
+		if time.Since(since) > readingFor {
+			delete(i.reading, h)
+		} else {
+			busy = true
+		}
+	}
+	return busy
+}
+
+// open is the task's opening of a handle, whose reads may come from the page cache.
+func (p *pages) open(h *handle, task int) {
+	if i := p.find(h.node); i != nil {
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		delete(i.opening, task)
+		i.reading[h] = time.Now()
+		h.counted.Store(true)
+	}
 }
 
 // read serves a read for the page cache.
@@ -62,46 +117,54 @@ func (p *pages) read(h *handle, buf []byte, offset uint64, render func([]byte) (
 			p.inodes = map[node]*inode{}
 		}
 		p.prune()
-		i = &inode{}
+		i = &inode{opening: map[int]time.Time{}, reading: map[*handle]time.Time{}}
 		p.inodes[h.node] = i
 	}
 	p.mu.Unlock()
 
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	h.mu.Lock()
-	if !h.paging {
-		h.paging = true
-		i.readers++
-	}
-	h.mu.Unlock()
-	i.used = time.Now()
+	now := time.Now()
+	i.reading[h], i.used = now, now
+	h.counted.Store(true)
+	h.paged.Store(true)
 	if i.taken.IsZero() {
 		content, err := render(nil)
 		if err != nil {
 			return 0, err
 		}
-		i.content, i.taken = content, time.Now()
+		i.content, i.taken = content, now
 	}
 	return copyAt(buf, i.content, offset), nil
 }
 
-// release ends a handle's reading. The size that the kernel has was right for it; the next reader asks again.
+// done is a handle's end of reading through the page cache: it is closed, or it turns out to be read otherwise.
+func (p *pages) done(h *handle) {
+	if !h.counted.CompareAndSwap(true, false) {
+		return
+	}
+	if i := p.find(h.node); i != nil {
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		delete(i.reading, h)
+	}
+}
+
+// release ends a handle. The first to have read through the page cache makes the kernel forget the size that it was told
+// before, for some time, as a guess. Only the first: to forget makes it disregard the size that it is being told meanwhile.
 func (p *pages) release(h *handle) {
-	if !h.paging {
+	p.done(h)
+	if !h.paged.Load() || p.invalidate == nil {
 		return
 	}
-	p.mu.Lock()
-	i := p.inodes[h.node]
-	p.mu.Unlock()
-	if i == nil {
-		return
-	}
-	i.mu.Lock()
-	i.readers--
-	i.mu.Unlock()
-	if p.invalidate != nil {
-		p.invalidate(uint64(h.node))
+	if i := p.find(h.node); i != nil {
+		i.mu.Lock()
+		told := i.told
+		i.told = true
+		i.mu.Unlock()
+		if !told {
+			p.invalidate(uint64(h.node))
+		}
 	}
 }
 
@@ -109,7 +172,7 @@ func (p *pages) release(h *handle) {
 func (p *pages) prune() {
 	for n, i := range p.inodes {
 		i.mu.Lock()
-		if i.readers == 0 && time.Since(i.used) > forgetAfter {
+		if !i.busy(0) && time.Since(i.used) > forgetAfter {
 			delete(p.inodes, n)
 		}
 		i.mu.Unlock()

@@ -111,7 +111,7 @@ func (t *Tree) attr(n node, h *fuse.InHeader, out *fuse.Attr) (time.Duration, fu
 	}
 	out.Mode, out.Nlink = syscall.S_IFREG|f.Mode, 1
 	timeout := fileTimeout
-	if size, exact := t.pages.size(n, func() ([]byte, error) { return t.renderFor(n, f, int(h.Pid)) }); exact {
+	if size, exact := t.pages.size(n, int(h.Pid), func() ([]byte, error) { return t.renderFor(n, f, int(h.Pid)) }); exact {
 		out.Size, timeout = size, 0
 	} else {
 		out.Size = t.sizeHint(n, f, int(h.Pid))
@@ -203,7 +203,9 @@ func (t *Tree) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.
 	if in.Flags&syscall.O_ACCMODE != syscall.O_RDONLY {
 		return fuse.EACCES
 	}
-	out.Fh = t.handles.add(&handle{node: n, file: f, container: t.identify(n, int(in.Pid), f)})
+	h := &handle{node: n, file: f, container: t.identify(n, int(in.Pid), f)}
+	t.pages.open(h, int(in.Pid))
+	out.Fh = t.handles.add(h)
 	out.OpenFlags = fuse.FOPEN_DIRECT_IO | fuse.FOPEN_NOFLUSH
 	return fuse.OK
 }
@@ -221,6 +223,7 @@ func (t *Tree) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadRe
 	if in.ReadFlags&fuse.READ_LOCKOWNER == 0 && h.ownInode() {
 		n, err = t.pages.read(h, buf, in.Offset, render)
 	} else {
+		t.pages.done(h)
 		n, err = h.read(buf, in.Offset, render)
 	}
 	if err != nil {

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -41,7 +42,9 @@ func start(t testing.TB, limit time.Duration, cmd *exec.Cmd) *process {
 	}
 	cmd.SysProcAttr.Setpgid = true
 	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
-	cmd.Stdout, cmd.Stderr = &p.out, &p.err
+	if cmd.Stdout == nil {
+		cmd.Stdout, cmd.Stderr = &p.out, &p.err
+	}
 	// A grandchild that holds the pipes keeps nobody waiting.
 	cmd.WaitDelay = timeout(5 * time.Second)
 	if cmd.Stdin == nil {
@@ -227,6 +230,10 @@ func fileOf(fd int) *os.File {
 		return nil
 	}
 	return os.NewFile(uintptr(copied), "handed over")
+}
+
+func contextFor(d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), timeout(d))
 }
 
 func writeExecutable(t testing.TB, path, text string) {

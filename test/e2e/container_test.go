@@ -23,6 +23,8 @@ type container struct {
 	// group is the cgroup that its processes are in.
 	group *group
 	init  *process
+	// exec is how the runtime runs a command in it, nil for a container without runtime.
+	exec func(args ...string) *exec.Cmd
 }
 
 // options vary how a container is made.
@@ -127,6 +129,9 @@ func (c *container) stop() { c.init.kill() }
 // command is a command to be run in the container: in its cgroup, pid and mount namespaces. A name from roles after
 // selfExe makes the test binary play it there.
 func (c *container) command(args ...string) *exec.Cmd {
+	if c.pid == 0 {
+		return c.exec(args...)
+	}
 	return c.commandIn(c.group, args...)
 }
 

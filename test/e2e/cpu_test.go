@@ -133,10 +133,10 @@ func TestCountersGrow(t *testing.T) {
 	}
 	dir := scratch(t)
 	d := startDaemonIn(t, dir, scopefs)
-	g := newGroup(t).cpus(2).shares(false)
+	g := newGroup(t).cpus(2)
 	own := startContainer(t, d, g, options{bind: ownTree})
-	compat := startContainer(t, d, newGroup(t).cpus(2).shares(false), options{bind: compatTree})
-	own.start("burning", "burn", "2")
+	compat := startContainer(t, d, newGroup(t).cpus(2), options{bind: compatTree})
+	own.start("burning", "burn", "1")
 	compat.start("burning", "burn", "1")
 
 	last := map[*container]procStat{}

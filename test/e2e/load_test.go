@@ -37,6 +37,12 @@ func checkLoad(t *testing.T, got float64, busy time.Duration) {
 	}
 }
 
+// burnOne keeps exactly one task of the container busy; a Go program's other threads would be counted now and then.
+func burnOne(c *container) {
+	c.t.Helper()
+	start(c.t, 10*time.Minute, c.command("busybox", "sh", "-c", "echo burning; while :; do :; done")).expect("burning")
+}
+
 // TestLoadavg keeps one task busy for 30 s.
 func TestLoadavg(t *testing.T) {
 	t.Parallel()
@@ -44,13 +50,13 @@ func TestLoadavg(t *testing.T) {
 	for name, bind := range map[string]bindKind{"own": ownTree, "compat": compatTree} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := startContainer(t, d, newGroup(t).cpus(1), options{bind: bind})
+			c := startContainer(t, d, newGroup(t), options{bind: bind})
 			idle := startContainer(t, d, newGroup(t), options{bind: bind})
 			if l := c.loadavg(); l.avg[0] > 0.05 || l.total < 1 || l.lastPID < 1 || l.lastPID > 50 {
 				t.Errorf("loadavg of a new container: %+v", l)
 			}
 			idle.loadavg()
-			c.start("burning", "burn", "1")
+			burnOne(c)
 			began := time.Now()
 			for _, at := range []time.Duration{10 * time.Second, 20 * time.Second, 30 * time.Second} {
 				time.Sleep(time.Until(began.Add(at)))
@@ -80,8 +86,8 @@ func TestLoadavg(t *testing.T) {
 func TestLoadavgOfTheBusy(t *testing.T) {
 	t.Parallel()
 	d := startDaemon(t)
-	c := startContainer(t, d, newGroup(t).cpus(1), options{bind: noBinds})
-	c.start("burning", "burn", "1")
+	c := startContainer(t, d, newGroup(t).shares(true), options{bind: noBinds})
+	burnOne(c)
 	began := time.Now()
 	used := c.group.used()
 	time.Sleep(15 * time.Second)
@@ -94,8 +100,8 @@ func TestLoadavgOfTheBusy(t *testing.T) {
 		if _, err := fmt.Sscan(text, &got); err != nil {
 			t.Fatal(err)
 		}
-		// What it used is known, what it wanted is not.
-		if want := expectedLoad(15*time.Second) * busy; got < want-0.08 || got > expectedLoad(20*time.Second)+0.02 {
+		// What it used is known, what it wanted is not; who runs now, the reader's companions too, counts for a step.
+		if want := expectedLoad(15*time.Second) * busy; got < max(0.02, want-0.08) || got > expectedLoad(20*time.Second)+2*expectedLoad(5*time.Second) {
 			t.Errorf("first load %.2f after 15 s of one task that got %.2f CPUs, want about %.2f", got, busy, want)
 		}
 	}

@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -31,6 +30,8 @@ func init() {
 		"init":    playInit,
 		"enter":   playEnter,
 		"nest":    playNest,
+		"hook":    playHook,
+		"loop":    playLoop,
 		"nobody":  playNobody,
 		"touch":   playTouch,
 		"burn":    playBurn,
@@ -146,11 +147,15 @@ func join(dirs []string) error {
 	return nil
 }
 
-// reap waits for the orphans that an init is given.
+// reap waits for the orphans that an init is given. It sleeps otherwise, as an idle container does.
 func reap() {
-	for {
-		if _, err := syscall.Wait4(-1, nil, 0, nil); err == syscall.ECHILD {
-			time.Sleep(50 * time.Millisecond)
+	ended := make(chan os.Signal, 1)
+	signal.Notify(ended, syscall.SIGCHLD)
+	for range ended {
+		for {
+			if pid, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil); pid <= 0 || err != nil {
+				break
+			}
 		}
 	}
 }
