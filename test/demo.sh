@@ -96,7 +96,8 @@ run=
 # The terminal's width; two columns of 79 and a line between them need 160.
 width=160
 if [[ -t 1 ]]; then
-	read -r _ width < <(stty size 2>/dev/null <&1 || echo 0 160)
+	read -r _ width < <(stty size 2>/dev/null </dev/tty || echo 0 0)
+	((width > 0)) || width=160
 fi
 
 block() { # NAME COMMAND WHAT TO LOOK AT
@@ -109,9 +110,9 @@ block() { # NAME COMMAND WHAT TO LOOK AT
 			awk -F $'\x1f' '{printf "%-79.79s| %.79s\n", $1, $2}'
 	else
 		echo HOST
-		sed 's/^/  /' "$left"
+		cat "$left"
 		echo CONTAINER
-		sed 's/^/  /' "$right"
+		cat "$right"
 	fi
 }
 
