@@ -35,10 +35,6 @@ for _ in {1..100}; do
 	[[ -e $dir/lxcfs/proc/meminfo && -e $dir/scopefs/control.sock ]] && break
 	sleep 0.1
 done
-# What a runtime would bind that makes its mounts before the container's cgroup is entered.
-: >"$dir/outside/meminfo"
-mount --bind "$dir/scopefs/fs/proc/meminfo" "$dir/outside/meminfo"
-
 # A container of `scopefs run` whose view is bound from one of four places:
 #	native   no view
 #	lxcfs    LXCFS's mount
@@ -77,6 +73,9 @@ views="lxcfs compat own"
 
 test_cat() {
 	echo "== cat: two containers of 100 and 200 MiB, three loops of 150 busybox cat /proc/meminfo in each: foreign MemTotal"
+	# What a runtime would bind that makes its mounts before the container's cgroup is entered.
+	: >"$dir/outside/meminfo"
+	mount --bind "$dir/scopefs/fs/proc/meminfo" "$dir/outside/meminfo"
 	for view in lxcfs outside compat own; do
 		for mb in 100 200; do
 			box $view --memory ${mb}M -- bash -c '
