@@ -121,7 +121,7 @@ block free 'free -m' \
 block nproc 'nproc --all; getconf _NPROCESSORS_ONLN' \
 	"The second number is the container's: a quota of $quota CPUs, rounded up. nproc --all reads /sys/devices/system/cpu/possible, which stays the machine's on purpose: allocators index arrays of that size by physical CPU number."
 block top 'top -b -d 1 -n 2 | second round' \
-	"Tasks, MiB Mem and %Cpu(s) are the container's own. us is what its CPUs did, st the time for which the quota held the two loops back: id is 0, whatever the host does."
+	"Tasks, MiB Mem and %Cpu(s) are the container's own. us is what its CPUs did, st the time for which the quota held the two loops back. id is 0, unless other load takes this machine's CPUs from them."
 block uptime 'uptime' \
 	"up since the container started; its load rises to 2, from its own two loops alone."
 block lscpu 'lscpu | head' \
