@@ -76,6 +76,10 @@ trap 'exit 129' HUP
 
 echo "scopefs run ${limits[*]}: two busy loops, 100 MiB touched, a file of 40 MiB written."
 echo "No daemon is needed for it: scopefs run starts one of its own on a mount of its own."
+read -r load _ </proc/loadavg
+if ((${load%.*} >= ${#cpus[@]})); then
+	echo "This machine is busy with other work (load $load on ${#cpus[@]} CPUs): the container gets less, and top calls that idle."
+fi
 echo "${SECONDS_OF_LOAD} s of load first …"
 # No daemon answers on that socket, so the container gets a private one, whatever else runs here.
 "$scopefs" run --socket "$dir/none.sock" "${limits[@]}" -- bash "$PWD/test/demo.sh" inside "$dir" &
