@@ -1,6 +1,6 @@
 #!/bin/bash
 # Install the Debian packages that a purpose needs and this machine lacks:
-#	test/lib/deps.sh build e2e vm
+#	test/lib/deps.sh build e2e demo vm
 # Silent when nothing is missing. Go is not among them: Debian 12 has an older one.
 set -euo pipefail
 
@@ -22,6 +22,11 @@ lscpu:util-linux
 mmdebstrap:mmdebstrap
 /usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring
 "
+demo="
+free:procps
+top:procps
+lscpu:util-linux
+"
 vm="
 qemu-system-x86_64:qemu-system-x86
 /usr/share/seabios/bios-256k.bin:seabios
@@ -41,8 +46,9 @@ for purpose in "$@"; do
 	case $purpose in
 	build) list=$build ;;
 	e2e) list=$e2e ;;
+	demo) list=$demo ;;
 	vm) list=$vm ;;
-	*) echo "deps: no such purpose: $purpose (build, e2e, vm)" >&2; exit 2 ;;
+	*) echo "deps: no such purpose: $purpose (build, e2e, demo, vm)" >&2; exit 2 ;;
 	esac
 	for need in $list; do
 		what=${need%%:*} package=${need#*:}
