@@ -44,7 +44,7 @@ func (fs *FS) PathsAt(name string) (Paths, error) {
 		found = true
 	}
 	if !found {
-		return Paths{}, fmt.Errorf("cgroup: %w: there is no %s in any hierarchy", ErrGone, name)
+		return Paths{}, fmt.Errorf("%w: no hierarchy has %s", ErrGone, name)
 	}
 	return p, nil
 }

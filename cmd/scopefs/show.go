@@ -95,6 +95,9 @@ func (o *showOptions) show(ctx context.Context, out io.Writer, id string, file *
 	} else {
 		c, err = registry.Resolve(pid)
 	}
+	if errors.Is(err, container.ErrUnknownCaller) {
+		return fmt.Errorf("no process %d can be seen here: %w", pid, err)
+	}
 	if err != nil {
 		return err
 	}
