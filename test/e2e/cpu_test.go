@@ -141,7 +141,7 @@ func TestCountersGrow(t *testing.T) {
 
 	last := map[*container]procStat{}
 	for _, c := range []*container{own, compat} {
-		counts := start(t, 2*time.Minute, c.command(selfExe, "counts", "1000", "/proc/stat"))
+		counts := start(t, 2*time.Minute, c.command(selfExe, "counts", fmt.Sprint(fewer(1000)), "/proc/stat"))
 		for n := 1.0; ; n = 3 - n {
 			c.group.cpus(n)
 			select {

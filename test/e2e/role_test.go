@@ -226,7 +226,7 @@ func playNobody(args []string) error {
 // selfExe is the test binary in every mount namespace.
 const selfExe = "/proc/self/exe"
 
-// playTouch uses memory, says so, and keeps it until its input ends.
+// playTouch maps memory, says so, uses it when it gets a line, says so, and keeps it until its input ends.
 func playTouch(args []string) error {
 	bytes, err := strconv.Atoi(args[0])
 	if err != nil {
@@ -236,11 +236,16 @@ func playTouch(args []string) error {
 	if err != nil {
 		return err
 	}
+	fmt.Println("ready")
+	in := bufio.NewReader(os.Stdin)
+	if _, err := in.ReadString('\n'); err != nil {
+		return err
+	}
 	for i := 0; i < len(mem); i += os.Getpagesize() {
 		mem[i] = byte(i>>12) | 1
 	}
 	fmt.Println("touched")
-	_, err = io.Copy(io.Discard, os.Stdin)
+	_, err = io.Copy(io.Discard, in)
 	runtime.KeepAlive(mem)
 	return err
 }
