@@ -30,6 +30,7 @@ func init() {
 		"init":    playInit,
 		"enter":   playEnter,
 		"nest":    playNest,
+		"below":   playBelow,
 		"hook":    playHook,
 		"loop":    playLoop,
 		"nobody":  playNobody,
@@ -211,6 +212,24 @@ func playNest([]string) error {
 	cmd := exec.Command(selfExe)
 	cmd.Env = append(os.Environ(), roleEnv+"=init")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS}
+	return cmd.Run()
+}
+
+// playBelow runs a program as the init of a pid namespace and in a mount namespace of its own.
+func playBelow(args []string) error {
+	if os.Getpid() == 1 {
+		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+			return err
+		}
+		if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
+			return err
+		}
+		return syscall.Exec(args[0], args, os.Environ())
+	}
+	runtime.LockOSThread() // the child dies with this thread
+	cmd := exec.Command(selfExe, args...)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS}
 	return cmd.Run()
 }
