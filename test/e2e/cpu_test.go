@@ -50,6 +50,7 @@ func TestBurn(t *testing.T) {
 			capacity := 2 * wall
 			if want := 100 * used.Seconds() / capacity.Seconds(); !near(work, want, 3) {
 				t.Errorf("us+sy is %.1f %%, the kernel counted %.1f %%", work, want)
+				t.Logf("rows: %v, then %v\n%s", before, after, busyGroup.counters())
 			}
 			switch entitled := 1.5 * wall.Seconds(); {
 			case inVM:
