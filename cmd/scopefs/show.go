@@ -135,9 +135,16 @@ func announcedPID(ctx context.Context, socket, id string) (int, error) {
 
 func printNumbers(out io.Writer, numbers []view.Number, asJSON bool) error {
 	if asJSON {
+		if numbers == nil {
+			numbers = []view.Number{} // an empty list for machines, not null
+		}
 		enc := json.NewEncoder(out)
 		enc.SetIndent("", "  ")
 		return enc.Encode(numbers)
+	}
+	if len(numbers) == 0 {
+		_, err := fmt.Fprintln(out, "every number is the machine's own")
+		return err
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, n := range numbers {

@@ -284,6 +284,22 @@ func (g *group) used() time.Duration {
 	return time.Duration(key(g.t, g.file("cpu", "cpu.stat", ""), "usage_usec")) * time.Microsecond
 }
 
+// counters are the kernel's files about CPU time, to be looked at by people.
+func (g *group) counters() string {
+	var all strings.Builder
+	for _, dir := range g.dirs() {
+		for _, pattern := range []string{"cpu.stat", "cpuacct.usage*", "cpuacct.stat"} {
+			paths, _ := filepath.Glob(filepath.Join(dir, pattern))
+			for _, path := range paths {
+				if text, err := os.ReadFile(path); err == nil {
+					fmt.Fprintf(&all, "%s:\n%s", path, text)
+				}
+			}
+		}
+	}
+	return all.String()
+}
+
 // throttled is the time for which the quota held tasks back so far.
 func (g *group) throttled() time.Duration {
 	g.t.Helper()

@@ -173,6 +173,27 @@ func (c *container) start(word string, role ...string) *process {
 	return p
 }
 
+// touch starts a process that is about to use memory, and begin makes it do so. The process itself needs some too.
+func (c *container) touch(bytes int64) (p *process, begin func()) {
+	c.t.Helper()
+	p = c.start("ready", "touch", fmt.Sprint(bytes))
+	return p, func() {
+		c.t.Helper()
+		if _, err := p.in.Write([]byte("\n")); err != nil {
+			c.t.Fatal(err)
+		}
+		p.expect("touched")
+	}
+}
+
+// touched is touch with its begin done.
+func (c *container) touched(bytes int64) *process {
+	c.t.Helper()
+	p, begin := c.touch(bytes)
+	begin()
+	return p
+}
+
 // finish ends a role that waits for the end of its input.
 func finish(p *process) {
 	p.t.Helper()

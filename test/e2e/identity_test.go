@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -118,17 +119,19 @@ func TestIdentity(t *testing.T) {
 // TestInvisibleReader reads from a process that the daemon cannot see: the daemon lives in a pid namespace below.
 func TestInvisibleReader(t *testing.T) {
 	t.Parallel()
-	need(t, "unshare")
 	dir := scratch(t)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
 	// The mount is in the new mount namespace only; it is reached through the daemon's root.
 	wrapper := dir + "/wrapper"
-	script := fmt.Sprintf("#!/bin/sh\nexec unshare -m -p -f --kill-child --mount-proc %s \"$@\"\n", scopefs)
-	writeExecutable(t, wrapper, script)
+	writeExecutable(t, wrapper, fmt.Sprintf("#!/bin/sh\n%s=below exec %s %s \"$@\"\n", roleEnv, self, scopefs))
 	d := startDaemonIn(t, dir, wrapper)
 	d.fallbacks = true
 	inside, err := childrenOf(d.cmd.Process.Pid)
 	if err != nil || len(inside) != 1 {
-		t.Fatalf("the daemon below unshare: %v, %v", inside, err)
+		t.Fatalf("the daemon in its pid namespace: %v, %v", inside, err)
 	}
 	pid := inside[0].pid
 	root := fmt.Sprintf("/proc/%d/root%s/", pid, d.compat)
@@ -141,6 +144,6 @@ func TestInvisibleReader(t *testing.T) {
 	if !strings.Contains(d.log(), fallbackMessage) {
 		t.Error("no fallback was counted")
 	}
-	_ = syscall.Kill(pid, syscall.SIGTERM) // unshare hands no signal on
+	_ = syscall.Kill(pid, syscall.SIGTERM) // who started it hands no signal on
 	<-d.done
 }

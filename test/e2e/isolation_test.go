@@ -15,7 +15,7 @@ const catLoop = `i=0; while [ $i -lt %d ]; do busybox cat %s; echo END; i=$((i+1
 // times. No answer may be the other container's, or not be whole.
 func TestForeignAnswers(t *testing.T) {
 	t.Parallel()
-	const workers, reads = 3, 150
+	workers, reads := 3, fewer(150)
 	for _, c := range []struct {
 		name string
 		bind bindKind
@@ -76,7 +76,7 @@ func TestForeignAnswers(t *testing.T) {
 // and so the kernel's page cache and its idea of the file's size. Next to nobody may get a part, or more than there is.
 func TestOverlappingSendfile(t *testing.T) {
 	t.Parallel()
-	const workers, reads = 8, 200
+	workers, reads := 8, fewer(200)
 	for name, bind := range map[string]bindKind{"own": ownTree, "compat": compatTree} {
 		t.Run(name, func(t *testing.T) {
 			d := startDaemon(t)

@@ -20,7 +20,7 @@ import (
 // inventory is what the machine has of the kinds of things that tests make.
 type inventory map[string]bool
 
-// takeInventory lists mounts, cgroups, temporary directories and our children.
+// takeInventory lists mounts, cgroups and our children.
 func takeInventory() (inventory, error) {
 	have := inventory{}
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
@@ -28,11 +28,14 @@ func takeInventory() (inventory, error) {
 		return nil, err
 	}
 	for line := range strings.Lines(string(mounts)) {
-		have["mount "+strings.TrimSpace(line)] = true
+		// Others may mount things meanwhile: ours are below base, and those of private daemons below /run/scopefs.
+		if base != "" && strings.Contains(line, base) || strings.Contains(line, " /run/scopefs/") {
+			have["mount "+strings.TrimSpace(line)] = true
+		}
 	}
 	for _, h := range hierarchies() {
 		err := filepath.WalkDir(h.dir, func(path string, d fs.DirEntry, err error) error {
-			if err == nil && d.IsDir() && strings.Contains(path, groupPrefix) {
+			if err == nil && d.IsDir() && strings.Contains(path, fmt.Sprintf("%s%d-", groupPrefix, os.Getpid())) {
 				have["cgroup "+path] = true
 			}
 			return nil // what goes away meanwhile is not ours
@@ -40,13 +43,6 @@ func takeInventory() (inventory, error) {
 		if err != nil {
 			return nil, err
 		}
-	}
-	dirs, err := filepath.Glob(filepath.Join(os.TempDir(), "scopefs-*"))
-	if err != nil {
-		return nil, err
-	}
-	for _, d := range dirs {
-		have["directory "+d] = true
 	}
 	children, err := childrenOf(os.Getpid())
 	for _, c := range children {
@@ -66,7 +62,7 @@ func (before inventory) left() []string {
 			return []string{"nobody knows what: " + err.Error()}
 		}
 		for thing := range now {
-			if !before[thing] && thing != "directory "+base {
+			if !before[thing] {
 				left = append(left, thing)
 			}
 		}

@@ -120,6 +120,14 @@ var scale = sync.OnceValue(func() float64 {
 // timeout is d, scaled.
 func timeout(d time.Duration) time.Duration { return time.Duration(float64(d) * scale()) }
 
+// fewer is how often to repeat something: n times, in a VM a tenth of that.
+func fewer(n int) int {
+	if inVM {
+		return max(1, n/10)
+	}
+	return n
+}
+
 // scratch is a directory for the time of the test. It is removed after all that was registered later, and refuses to be
 // while something is mounted below it.
 func scratch(t *testing.T) string {

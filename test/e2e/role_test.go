@@ -30,6 +30,7 @@ func init() {
 		"init":    playInit,
 		"enter":   playEnter,
 		"nest":    playNest,
+		"below":   playBelow,
 		"hook":    playHook,
 		"loop":    playLoop,
 		"nobody":  playNobody,
@@ -215,6 +216,24 @@ func playNest([]string) error {
 	return cmd.Run()
 }
 
+// playBelow runs a program as the init of a pid namespace and in a mount namespace of its own.
+func playBelow(args []string) error {
+	if os.Getpid() == 1 {
+		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+			return err
+		}
+		if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
+			return err
+		}
+		return syscall.Exec(args[0], args, os.Environ())
+	}
+	runtime.LockOSThread() // the child dies with this thread
+	cmd := exec.Command(selfExe, args...)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS}
+	return cmd.Run()
+}
+
 // playNobody runs a command as the user nobody.
 func playNobody(args []string) error {
 	cmd := exec.Command(args[0], args[1:]...)
@@ -226,7 +245,7 @@ func playNobody(args []string) error {
 // selfExe is the test binary in every mount namespace.
 const selfExe = "/proc/self/exe"
 
-// playTouch uses memory, says so, and keeps it until its input ends.
+// playTouch maps memory, says so, uses it when it gets a line, says so, and keeps it until its input ends.
 func playTouch(args []string) error {
 	bytes, err := strconv.Atoi(args[0])
 	if err != nil {
@@ -236,11 +255,16 @@ func playTouch(args []string) error {
 	if err != nil {
 		return err
 	}
+	fmt.Println("ready")
+	in := bufio.NewReader(os.Stdin)
+	if _, err := in.ReadString('\n'); err != nil {
+		return err
+	}
 	for i := 0; i < len(mem); i += os.Getpagesize() {
 		mem[i] = byte(i>>12) | 1
 	}
 	fmt.Println("touched")
-	_, err = io.Copy(io.Discard, os.Stdin)
+	_, err = io.Copy(io.Discard, in)
 	runtime.KeepAlive(mem)
 	return err
 }
