@@ -143,11 +143,12 @@ func (u *usageFiles) read(s *scratch, c *CPU) error {
 		if !ok || err != nil {
 			return err
 		}
-		c.User, c.System, c.Nice = stat.user, stat.system, stat.nice
+		c.Usage, c.User, c.System, c.Nice = stat.usage, stat.user, stat.system, stat.nice
 	case V1:
 		if err := u.readV1(s, c); err != nil {
 			return err
 		}
+		c.Usage = max(c.Usage, c.User+c.System)
 	default:
 		return nil
 	}
@@ -158,6 +159,9 @@ func (u *usageFiles) read(s *scratch, c *CPU) error {
 // readV1 prefers the files in ns; cpuacct.stat, older than Linux 4.7's usage_user, counts ticks.
 func (u *usageFiles) readV1(s *scratch, c *CPU) (err error) {
 	var ok bool
+	if c.Usage, err = optional(u.total, s, parseNumber); err != nil {
+		return err
+	}
 	if c.User, ok, err = parse(u.user, s, parseNumber); err != nil {
 		return err
 	}

@@ -86,8 +86,10 @@ type CPU struct {
 	// Shares is cpu.shares of v1 (2-262144), or cpu.weight (1-10000) turned into shares the way the OCI runtimes do;
 	// 0 where there is no cpu controller.
 	Shares uint64
-	// User and System are the CPU time used so far, in ns: user_usec and system_usec of cpu.stat |
-	// cpuacct.usage_user and usage_sys, else cpuacct.stat.
+	// Usage is the CPU time used so far, in ns: usage_usec of cpu.stat | cpuacct.usage.
+	Usage uint64
+	// User and System are how it was spent, in ns: user_usec and system_usec of cpu.stat | cpuacct.usage_user and
+	// usage_sys, else cpuacct.stat. Some v1 kernels (5.10) sample these at ticks and count only a part of Usage.
 	User, System uint64
 	// Nice is the part of User, in ns, that ran at a positive nice value: nice_usec of cpu.stat; 0 where there is none.
 	Nice uint64

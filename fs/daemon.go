@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/scopefs/scopefs/fs/container"
 	"github.com/scopefs/scopefs/fs/control"
@@ -44,8 +45,9 @@ type Daemon struct {
 	control  *control.Server
 	stop     context.CancelFunc
 	sampling sync.WaitGroup
-	// served is closed when the FUSE connection has ended.
-	served chan struct{}
+	// served is closed when the FUSE connection, once it is serving, has ended.
+	serving bool
+	served  chan struct{}
 }
 
 // Start mounts the file system and begins to serve it.
@@ -82,6 +84,7 @@ func (d *Daemon) start() (err error) {
 	if err := loop.Init(); err != nil {
 		return err
 	}
+	d.serving = true
 	go func() {
 		defer close(d.served)
 		loop.Serve()
@@ -112,7 +115,7 @@ func (d *Daemon) Detach() error { return d.mount.Detach() }
 // Served is closed when the connection has ended, as by umount(8).
 func (d *Daemon) Served() <-chan struct{} { return d.served }
 
-// Close ends everything. Bind mounts of the view that live on elsewhere answer with ENOTCONN from then on.
+// Close ends everything. Bind mounts of the view that live on elsewhere answer with ENOTCONN when the process has ended.
 func (d *Daemon) Close() error {
 	var errs []error
 	if d.control != nil {
@@ -121,6 +124,14 @@ func (d *Daemon) Close() error {
 	if d.stop != nil {
 		d.stop()
 		d.sampling.Wait()
+	}
+	if d.mount != nil {
+		errs = append(errs, d.mount.Detach())
+	}
+	if d.serving && !d.connectionEnds() {
+		// Readers elsewhere still have the view. They are served until this process ends.
+		d.mount.Unlock()
+		return errors.Join(errs...)
 	}
 	if d.mount != nil {
 		errs = append(errs, d.mount.Close())
@@ -132,6 +143,16 @@ func (d *Daemon) Close() error {
 		errs = append(errs, d.host.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// connectionEnds waits for the kernel to end the connection, as it does at once when the last mount has gone.
+func (d *Daemon) connectionEnds() bool {
+	select {
+	case <-d.served:
+		return true
+	case <-time.After(200 * time.Millisecond):
+		return false
+	}
 }
 
 // Announce implements control.Handler.
@@ -160,6 +181,12 @@ func (d *Daemon) List() []control.Container {
 }
 
 // Info implements control.Handler.
-func (d *Daemon) Info() string { return d.opts.Mount }
+func (d *Daemon) Info() (mount string, fallbacks map[string]uint64) {
+	fallbacks = map[string]uint64{}
+	for f, n := range d.tree.Fallbacks.Counts() {
+		fallbacks[f.File+" "+f.Reason] = n
+	}
+	return d.opts.Mount, fallbacks
+}
 
 func (d *Daemon) subtree(id string) string { return filepath.Join(d.opts.Mount, "c", id) }

@@ -113,7 +113,7 @@ func (c *Container) readTimes(h *host.Snapshot, dst *Snapshot) error {
 	}
 	in := ledgerInput{
 		now: h.Boottime, start: c.start, cpus: dst.cpus,
-		user: dst.cpu.User, system: dst.cpu.System,
+		usage: dst.cpu.Usage, user: dst.cpu.User, nice: dst.cpu.Nice, system: dst.cpu.System,
 	}
 	if i := view.BindingQuota(dst.cpu.Levels); i >= 0 {
 		l := &dst.cpu.Levels[i]
@@ -181,7 +181,7 @@ func (c *Container) seedLoad(now time.Duration) {
 	if c.group.ReadCPU(&cpu) != nil || cpu.Version == cgroup.V0 {
 		return
 	}
-	used := cpu.User + cpu.System
+	used := cpu.Usage
 	if i := view.BindingQuota(cpu.Levels); i >= 0 {
 		used += cpu.Levels[i].Throttled // tasks that are held back are runnable
 	}

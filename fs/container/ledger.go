@@ -36,7 +36,7 @@ type recordHead struct {
 	Shown   uint64 // rows that ever were visible
 	At      uint64 // the last read, CLOCK_BOOTTIME
 	// What the kernel had counted by then.
-	User, System, Throttled uint64
+	Usage, User, Nice, System, Throttled uint64
 	// Debt is usage beyond capacity, from bursts or from what the kernel adds at the end of a tick.
 	Debt uint64
 	// Carry is throttled time that did not fit: the kernel adds it at the end of a period.
@@ -45,9 +45,9 @@ type recordHead struct {
 
 // row is one visible CPU: how it spent its time, the physical CPU behind it and what that had used at the last read.
 type row struct {
-	User, System, Idle, Steal uint64
-	CPU                       uint64
-	Base                      cgroup.CPUUsage
+	User, Nice, System, Idle, Steal uint64
+	CPU                             uint64
+	Base                            cgroup.CPUUsage
 }
 
 // ledgerInput is what the kernel counts now.
@@ -55,7 +55,9 @@ type ledgerInput struct {
 	now       time.Duration // CLOCK_BOOTTIME
 	start     time.Duration // of the container
 	cpus      []int         // physical CPUs behind the visible ones
-	user      uint64        // ns
+	usage     uint64        // ns
+	user      uint64        // ns, how usage was spent
+	nice      uint64        // ns, a part of user
 	system    uint64        // ns
 	throttled uint64        // ns, of the level whose quota binds
 	period    time.Duration // of that quota; 0 without one
@@ -92,6 +94,7 @@ func (l *ledger) times(in *ledgerInput, dst *view.CPUTimes) {
 			dst.Rows[i] = t
 		}
 		dst.Total.User += t.User
+		dst.Total.Nice += t.Nice
 		dst.Total.System += t.System
 		dst.Total.Idle += t.Idle
 		dst.Total.Steal += t.Steal
@@ -103,21 +106,54 @@ func (l *ledger) advance(in *ledgerInput) {
 	h := l.rec.head
 	rows := l.rec.rows[:h.Visible]
 	wall := sub(uint64(max(in.now, 0)), h.At)
-	// A counter that stepped back is another one, of a cgroup made anew or of another level: it starts here.
-	user, system, throttled := sub(in.user, h.User), sub(in.system, h.System), sub(in.throttled, h.Throttled)
 	// The base moves before the rows: a crash in the midst of this loses an interval rather than count it twice.
 	h.At = max(h.At, uint64(max(in.now, 0)))
-	h.User, h.System, h.Throttled = in.user, in.system, in.throttled
+	used, throttled := since(&h.Usage, in.usage), since(&h.Throttled, in.throttled)
+	user, system := split(used, since(&h.User, in.user), since(&h.System, in.system), in)
+	nice := min(since(&h.Nice, in.nice), user)
 
 	capacity := wall * h.Visible
-	room := sub(capacity, user+system)
+	room := sub(capacity, used)
 	paid := min(h.Debt, room)
-	h.Debt = h.Debt - paid + sub(user+system, capacity)
+	h.Debt = h.Debt - paid + sub(used, capacity)
 	room -= paid
 	held := throttled + h.Carry
 	steal := min(held, room)
 	h.Carry = min(held-steal, uint64(in.period)*h.Visible)
 	spread(rows, wall, user, system, steal, room-steal, in.perCPU)
+	for i := range rows {
+		// Moved from user, where it was counted: as much of it as this row has.
+		moved := min(share(nice, len(rows), i), rows[i].User)
+		rows[i].User -= moved
+		rows[i].Nice += moved
+	}
+}
+
+// split shares usage between user and system in the proportion in which these grew, as the kernel does itself. Where they
+// are sampled and did not grow, the proportion is that of all time.
+func split(used, user, system uint64, in *ledgerInput) (u, s uint64) {
+	if user+system < uint64(time.Second/view.Hz) {
+		user, system = in.user, in.system
+	}
+	if user+system == 0 {
+		return used, 0
+	}
+	u = min(uint64(float64(used)*(float64(user)/float64(user+system))+0.5), used)
+	return u, used - u
+}
+
+// since is what a counter grew by, and moves its base on. One that is a little behind was read before another reader's
+// was; one that is far behind is another one, of a cgroup made anew or of another level, and starts here.
+func since(base *uint64, now uint64) uint64 {
+	if now < *base {
+		if *base-now > uint64(time.Second) {
+			*base = now
+		}
+		return 0
+	}
+	grown := now - *base
+	*base = now
+	return grown
 }
 
 // spread shares an interval among the rows: usage by the physical CPU where that is known and evenly where not, steal and
@@ -188,7 +224,9 @@ func (r *row) usedSince(perCPU []cgroup.CPUUsage, wall uint64) (user, system uin
 
 func (r *row) ticks() view.CPURow {
 	const tick = uint64(time.Second / view.Hz)
-	return view.CPURow{User: r.User / tick, System: r.System / tick, Idle: r.Idle / tick, Steal: r.Steal / tick}
+	return view.CPURow{
+		User: r.User / tick, Nice: r.Nice / tick, System: r.System / tick, Idle: r.Idle / tick, Steal: r.Steal / tick,
+	}
 }
 
 // share is part i of total in n parts whose sum is total.

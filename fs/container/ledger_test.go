@@ -19,14 +19,14 @@ func memoryLedger(rows int) *ledger {
 
 // at is an input t after the container's start, at boot time 100 s, on n CPUs.
 func at(t time.Duration, n int, user, system, throttled uint64) *ledgerInput {
-	in := &ledgerInput{now: 100*time.Second + t, start: 100 * time.Second, period: 100 * time.Millisecond, user: user, system: system, throttled: throttled}
+	in := &ledgerInput{now: 100*time.Second + t, start: 100 * time.Second, period: 100 * time.Millisecond, usage: user + system, user: user, system: system, throttled: throttled}
 	for i := range n {
 		in.cpus = append(in.cpus, i)
 	}
 	return in
 }
 
-func sum(r view.CPURow) uint64 { return r.User + r.System + r.Idle + r.Steal }
+func sum(r view.CPURow) uint64 { return r.User + r.Nice + r.System + r.Idle + r.Steal }
 
 // near says that a and b differ by at most tolerance ticks.
 func near(a, b, tolerance uint64) bool { return sub(a, b) <= tolerance && sub(b, a) <= tolerance }
@@ -218,7 +218,7 @@ func TestLedgerProperties(t *testing.T) {
 
 func atLeast(t *testing.T, got, before view.CPURow) {
 	t.Helper()
-	if got.User < before.User || got.System < before.System || got.Idle < before.Idle || got.Steal < before.Steal {
+	if got.User+got.Nice < before.User+before.Nice || got.Nice < before.Nice || got.System < before.System || got.Idle < before.Idle || got.Steal < before.Steal {
 		t.Errorf("%+v, before it was %+v", got, before)
 	}
 }
@@ -288,6 +288,60 @@ func TestSweepLedgers(t *testing.T) {
 	left, _ := os.ReadDir(dir)
 	if len(left) != 1 || left[0].Name() != "10-1" {
 		t.Errorf("left: %v, want 10-1 alone", left)
+	}
+}
+
+// cgroup v1 of Linux 5.10 counts a part of the usage as user and system.
+func TestLedgerSplitsWhatIsSampled(t *testing.T) {
+	l := memoryLedger(2)
+	var out view.CPUTimes
+	for s := uint64(0); s <= 1000; s++ {
+		in := at(time.Duration(s)*10*time.Millisecond, 2, s*sec/100/4*3/4, s*sec/100/4/4, 0)
+		in.usage = s * sec / 100
+		l.times(in, &out)
+	}
+	if !near(out.Total.User, 750, 3) || !near(out.Total.System, 250, 3) || !near(out.Total.Idle, 1000, 3) {
+		t.Errorf("10 s of one of two CPUs, a quarter of it sampled: %+v, want 750 user, 250 system, 1000 idle", out.Total)
+	}
+}
+
+func TestLedgerShowsNiceTime(t *testing.T) {
+	l := memoryLedger(2)
+	var out view.CPUTimes
+	in := at(time.Second, 2, sec, 0, 0)
+	l.times(in, &out)
+	in = at(11*time.Second, 2, 9*sec, sec, 0)
+	in.nice = 6 * sec
+	l.times(in, &out)
+	if want := (view.CPURow{User: 300, Nice: 600, System: 100, Idle: 1200}); out.Total != want {
+		t.Errorf("%+v, want %+v", out.Total, want)
+	}
+}
+
+// Readers that overtake each other between reading the counters and the ledger count nothing twice.
+func TestLedgerTakesReadersInAnyOrder(t *testing.T) {
+	l := memoryLedger(2)
+	var out view.CPUTimes
+	for s := uint64(1); s <= 1000; s++ {
+		now := time.Duration(s) * 100 * time.Millisecond
+		l.times(at(now, 2, s*sec/10, 0, 0), &out)
+		l.times(at(now-30*time.Millisecond, 2, s*sec/10-sec/40, 0, 0), &out)
+		l.times(at(now+time.Millisecond, 2, s*sec/10-sec/50, 0, 0), &out)
+	}
+	if !near(out.Total.User, 10_000, 1) || !near(sum(out.Total), 20_000, 4) {
+		t.Errorf("100 s of one of two CPUs: %+v", out.Total)
+	}
+}
+
+// A cgroup that was removed and made again counts from 0: what it uses then is added.
+func TestLedgerGoesOnWhenTheCountersStartAnew(t *testing.T) {
+	l := memoryLedger(2)
+	var out view.CPUTimes
+	l.times(at(100*time.Second, 2, 100*sec, 0, 0), &out)
+	l.times(at(101*time.Second, 2, sec/2, 0, 0), &out)
+	l.times(at(111*time.Second, 2, 10*sec+sec/2, 0, 0), &out)
+	if out.Total.User != 11_000 {
+		t.Errorf("%+v, want 11000 user ticks", out.Total)
 	}
 }
 

@@ -48,7 +48,7 @@ func (r *registry) List() []Container {
 	return l
 }
 
-func (r *registry) Info() string { return "/mnt" }
+func (r *registry) Info() (string, map[string]uint64) { return "/mnt", nil }
 
 func start(t *testing.T, change func(*Server)) string {
 	t.Helper()

@@ -37,6 +37,9 @@ type Response struct {
 	// Mount and PID are the daemon's mount point and process (OpPing).
 	Mount string `json:"mount,omitempty"`
 	PID   int    `json:"pid,omitempty"`
+	// Fallbacks counts the reads that showed the machine's numbers because the container's could not be read, by file
+	// and reason (OpPing).
+	Fallbacks map[string]uint64 `json:"fallbacks,omitempty"`
 	// Containers are the announced ones (OpList).
 	Containers []Container `json:"containers,omitempty"`
 }

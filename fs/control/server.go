@@ -33,8 +33,8 @@ type Handler interface {
 	Forget(id string) error
 	// List returns the announced containers.
 	List() []Container
-	// Info returns the daemon's mount point.
-	Info() (mount string)
+	// Info returns the daemon's mount point and its Response.Fallbacks.
+	Info() (mount string, fallbacks map[string]uint64)
 }
 
 // Server answers requests on one control socket.
@@ -227,7 +227,8 @@ func (s *Server) do(req Request) (resp Response, err error) {
 	case OpList:
 		resp.Containers = s.handler.List()
 	case OpPing:
-		resp.Mount, resp.PID = s.handler.Info(), os.Getpid()
+		resp.PID = os.Getpid()
+		resp.Mount, resp.Fallbacks = s.handler.Info()
 	default:
 		err = fmt.Errorf("unknown operation %q: this daemon knows %s, %s, %s and %s", req.Op, OpAnnounce, OpForget, OpList, OpPing)
 	}

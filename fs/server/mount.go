@@ -105,12 +105,17 @@ func (m *Mount) Close() error {
 		unix.Close(m.FD)
 		m.FD = -1
 	}
+	m.Unlock()
+	return err
+}
+
+// Unlock gives the mount point free for another daemon.
+func (m *Mount) Unlock() {
 	if m.lock != nil {
 		_ = os.Remove(m.lock.Name()) // left behind, it is taken over like a dead daemon's
 		m.lock.Close()
 		m.lock = nil
 	}
-	return err
 }
 
 // takeLock holds the file for the life of this process and writes its pid into it.

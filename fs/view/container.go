@@ -44,7 +44,7 @@ type CPUTimes struct {
 }
 
 // CPURow is one row of /proc/stat in USER_HZ ticks. Every counter only grows.
-type CPURow struct{ User, System, Idle, Steal uint64 }
+type CPURow struct{ User, Nice, System, Idle, Steal uint64 }
 
 // Load is the load of a container.
 type Load struct {

@@ -100,7 +100,7 @@ func (r *meminfoRow) explain(m memory, c *Container) Number {
 	default:
 		n.Level = c.Memory.Levels[level].Path
 		if r.level != nil {
-			n.Rule += " (" + relation(level) + ")"
+			n.Rule = relation(level) + ": " + n.Rule
 		}
 	}
 	return n
@@ -153,7 +153,7 @@ func explainCPUs(c *Container) []Number {
 		if cpu.Version == cgroup.V1 {
 			n.Source = "cpu.cfs_quota_us, cpu.cfs_period_us"
 		}
-		n.Rule = "smallest quota/period on the path, rounded up, at least 1 (" + relation(level) + ")"
+		n.Rule = relation(level) + ": smallest quota/period on the path, rounded up, at least 1"
 	case len(cpu.Set) > 0:
 		n.Source, n.Level = "cpuset.cpus.effective", cpu.SetPath
 		if cpu.Version == cgroup.V1 {
@@ -170,7 +170,7 @@ func explainTimes(c *Container) []Number {
 	}
 	t := c.Times.Total
 	n := []Number{
-		{Key: "user", Value: t.User, Source: "cpu.stat user_usec", Rule: "CPU time used in user space"},
+		{Key: "user", Value: t.User, Source: "cpu.stat user_usec", Rule: "CPU time used in user space, but nice"},
 		{Key: "system", Value: t.System, Source: "cpu.stat system_usec", Rule: "CPU time used in the kernel"},
 		{Key: "idle", Value: t.Idle, Source: sourceLedger, Rule: "capacity of the visible CPUs − used − steal"},
 		{Key: "steal", Value: t.Steal, Source: "cpu.stat throttled_usec",
@@ -180,6 +180,9 @@ func explainTimes(c *Container) []Number {
 		if c.CPU.Version == cgroup.V1 {
 			n[0].Source, n[1].Source = "cpuacct.usage_user", "cpuacct.usage_sys"
 			n[3].Source = "cpu.stat throttled_time"
+		} else {
+			n = append(n, Number{Key: "nice", Value: t.Nice, Source: "cpu.stat nice_usec", Level: c.CPU.UsagePath,
+				Rule: "CPU time used in user space at a positive nice value; 0 where the kernel does not count it"})
 		}
 		n[0].Level, n[1].Level = c.CPU.UsagePath, c.CPU.UsagePath
 		if _, level := quotaCPUs(c.CPU.Levels); level >= 0 {

@@ -22,9 +22,9 @@ func fuzzContainer(seed uint64) *Container {
 	if r.IntN(2) == 0 {
 		// The ledger's ticks are of nanoseconds in 64 bits.
 		ticks := func() uint64 { return r.Uint64() / 1e7 }
-		c.Times = &CPUTimes{Total: CPURow{ticks(), ticks(), ticks(), ticks()}}
+		c.Times = &CPUTimes{Total: CPURow{ticks(), ticks(), ticks(), ticks(), ticks()}}
 		for range r.IntN(6) {
-			c.Times.Rows = append(c.Times.Rows, CPURow{ticks(), ticks(), ticks(), ticks()})
+			c.Times.Rows = append(c.Times.Rows, CPURow{ticks(), ticks(), ticks(), ticks(), ticks()})
 		}
 	}
 	if r.IntN(2) == 0 {

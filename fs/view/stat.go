@@ -17,7 +17,7 @@ type cpuColumns [statColumns]uint64
 
 // columns gives a row its places; the ones that no cgroup counts are 0.
 func (r CPURow) columns() cpuColumns {
-	return cpuColumns{0: r.User, 2: r.System, 3: r.Idle, 7: r.Steal}
+	return cpuColumns{0: r.User, 1: r.Nice, 2: r.System, 3: r.Idle, 7: r.Steal}
 }
 
 // hasTimes says whether the container's CPU counters are shown.

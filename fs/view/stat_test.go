@@ -11,12 +11,12 @@ import (
 
 // The rows have as many columns as the running kernel's: Linux 2.6.18 (4 and steal), 2.6.24 (guest), 6.x, and one more.
 func TestStatColumns(t *testing.T) {
-	c := &Container{CPUs: []int{1}, Times: &CPUTimes{Rows: []CPURow{{1, 2, 3, 4}}, Total: CPURow{5, 6, 7, 8}}}
+	c := &Container{CPUs: []int{1}, Times: &CPUTimes{Rows: []CPURow{{User: 1, System: 2, Idle: 3, Steal: 4}}, Total: CPURow{User: 5, Nice: 9, System: 6, Idle: 7, Steal: 8}}}
 	for columns, want := range map[int]string{
-		4:  "cpu  5 0 6 7\ncpu0 1 0 2 3\n",
-		8:  "cpu  5 0 6 7 0 0 0 8\ncpu0 1 0 2 3 0 0 0 4\n",
-		10: "cpu  5 0 6 7 0 0 0 8 0 0\ncpu0 1 0 2 3 0 0 0 4 0 0\n",
-		11: "cpu  5 0 6 7 0 0 0 8 0 0 0\ncpu0 1 0 2 3 0 0 0 4 0 0 0\n",
+		4:  "cpu  5 9 6 7\ncpu0 1 0 2 3\n",
+		8:  "cpu  5 9 6 7 0 0 0 8\ncpu0 1 0 2 3 0 0 0 4\n",
+		10: "cpu  5 9 6 7 0 0 0 8 0 0\ncpu0 1 0 2 3 0 0 0 4 0 0\n",
+		11: "cpu  5 9 6 7 0 0 0 8 0 0 0\ncpu0 1 0 2 3 0 0 0 4 0 0 0\n",
 	} {
 		row := strings.Repeat(" 9", columns) + "\n"
 		h := &host.Snapshot{Stat: []byte("cpu " + row + "cpu0" + row + "cpu1" + row + "btime 7\ncpufreq 3\n")}

@@ -95,9 +95,9 @@ func (f fake) Announce(id string, pid int) (string, []string, error) {
 	return filepath.Join(f.mount, view), []string{"proc/meminfo", "proc/no-such-file", "sys/devices/system/cpu/online"}, nil
 }
 
-func (f fake) Forget(id string) error    { return f.root.RemoveAll(filepath.Join("c", id)) }
-func (f fake) List() []control.Container { return nil }
-func (f fake) Info() string              { return f.mount }
+func (f fake) Forget(id string) error            { return f.root.RemoveAll(filepath.Join("c", id)) }
+func (f fake) List() []control.Container         { return nil }
+func (f fake) Info() (string, map[string]uint64) { return f.mount, nil }
 
 // host is a place for runs, which must be empty again when the test ends.
 type host struct {
