@@ -279,7 +279,7 @@ func playBurn(args []string) error {
 	for range n {
 		go func() {
 			runtime.LockOSThread()
-			for i := 0; ; i++ { //nolint:staticcheck // burning is the point
+			for i := 0; ; i++ {
 			}
 		}()
 	}
