@@ -19,6 +19,9 @@ type File struct {
 	// Mode holds the permission bits, those of the kernel's own file.
 	Mode uint32
 
+	// sameLength says that the content has the same length every time, short of a value that outgrows its column.
+	sameLength bool
+
 	index     int
 	host      host.Need
 	container container.Need
@@ -29,7 +32,7 @@ type File struct {
 // kernel keeps them: only ever append.
 var files = numbered([]File{
 	{
-		Path: "proc/meminfo", Mode: 0o444, render: view.Meminfo,
+		Path: "proc/meminfo", Mode: 0o444, render: view.Meminfo, sameLength: true,
 		host: host.NeedMeminfo | host.NeedOvercommit, container: container.NeedMemory,
 	},
 	{

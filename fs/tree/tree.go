@@ -126,8 +126,8 @@ func (t *Tree) attr(n node, h *fuse.InHeader, out *fuse.Attr) (time.Duration, fu
 }
 
 // sizeHint is a size that the content does not exceed, but by less than a page: sendfile(2) and splice(2) read no
-// further than a file's size, which the kernel shrinks by itself to what a read gave, and a page of a private mapping
-// that lies beyond the content cannot be read.
+// further than a file's size, which the kernel shrinks by itself to what a read gave (but not when it is told another one
+// at that moment: then it pads with zeros), and a page of a private mapping that lies beyond the content cannot be read.
 func (t *Tree) sizeHint(n node, f *File, caller int) uint64 {
 	const page, growth = 4096, 64
 	c := t.identify(n, caller, f)
@@ -135,6 +135,9 @@ func (t *Tree) sizeHint(n node, f *File, caller int) uint64 {
 	length := &t.lengths(c)[f.index]
 	if length.Load() == 0 {
 		_, _ = t.render(nil, f, c, caller) // a machine that can't be read shows when the file is
+	}
+	if f.sameLength {
+		return uint64(length.Load())
 	}
 	return (uint64(length.Load()) + growth + page - 1) / page * page
 }
