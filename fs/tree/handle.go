@@ -22,17 +22,6 @@ type handle struct {
 	filled  bool
 }
 
-// ownInode says that all who read the handle's inode are shown the same container.
-func (h *handle) ownInode() bool {
-	if h.node.own() {
-		return true
-	}
-	if h.container == nil {
-		return h.node.slot() == 0
-	}
-	return h.node.slot() == h.container.Slot
-}
-
 // read copies the content at offset into buf. One lock makes every answer a part of one whole snapshot, however many
 // threads read the descriptor.
 func (h *handle) read(buf []byte, offset uint64, render func([]byte) ([]byte, error)) (int, error) {

@@ -9,7 +9,7 @@ import (
 // A node id says by itself what it is, so that it means the same to the daemon that takes a connection over:
 //
 //	bit 62       the node is in a container's own subtree, not in the shared tree
-//	bits 16-61   the container's slot; 0 in the shared tree where the node is the same for everybody
+//	bits 16-61   the container's slot; 0 in the shared tree
 //	bits 0-15    the entry: a directory or a file
 //
 // The root of the shared tree is FUSE's root, 1.
@@ -21,12 +21,15 @@ const (
 	maxSlot   = 1<<(62-entryBits) - 1
 )
 
-func ownNode(slot uint64, e entryID) node    { return node(ownBit | slot<<entryBits | uint64(e)) }
-func sharedNode(slot uint64, e entryID) node { return node(slot<<entryBits | uint64(e)) }
+func ownNode(slot uint64, e entryID) node { return node(ownBit | slot<<entryBits | uint64(e)) }
+func sharedNode(e entryID) node           { return node(e) }
 
 func (n node) own() bool      { return n&ownBit != 0 }
 func (n node) slot() uint64   { return uint64(n) >> entryBits & maxSlot }
 func (n node) entry() entryID { return entryID(n & (1<<entryBits - 1)) }
+
+// sibling is another entry of the same tree.
+func (n node) sibling(e entryID) node { return n - node(n.entry()) + node(e) }
 
 // entryID is a position in the table of directories and files. It is part of node ids: only ever append.
 type entryID uint16

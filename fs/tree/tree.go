@@ -44,14 +44,15 @@ func (t *Tree) SetInvalidator(f func(node uint64)) { t.pages.invalidate = f }
 // String names the file system to go-fuse.
 func (t *Tree) String() string { return "scopefs" }
 
-// Lookup finds a name. In the shared tree a file's node is that of the caller's container, and is not remembered, so
-// that a bind mount made inside a container pins an inode that no other container shares.
+// Lookup finds a name. In the shared tree a name is the same node for everybody: a node of the caller's container would
+// keep the containers' page caches apart, but the kernel then drops the name at every other caller's look-up, and a
+// bind mount that is being made from it at that moment fails with ENOENT, and so does the container that wants it.
 func (t *Tree) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
 	parent := node(h.NodeId)
 	if parent == node(fuse.FUSE_ROOT_ID) && name == slotsName {
-		return t.found(sharedNode(0, slotsDir), nameTimeout, h, out)
+		return t.found(sharedNode(slotsDir), nameTimeout, h, out)
 	}
-	if parent == sharedNode(0, slotsDir) {
+	if parent == sharedNode(slotsDir) {
 		c := t.registry.ByID(name)
 		if c == nil {
 			return fuse.ENOENT
@@ -60,20 +61,10 @@ func (t *Tree) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, out *fus
 		return t.found(ownNode(c.Slot, viewRoot), 0, h, out)
 	}
 	e := parent.entry().lookup(name)
-	switch {
-	case e == 0:
+	if e == 0 {
 		return fuse.ENOENT
-	case parent.own():
-		return t.found(ownNode(parent.slot(), e), nameTimeout, h, out)
-	case e.isDir():
-		return t.found(sharedNode(0, e), nameTimeout, h, out)
 	}
-	c, err := t.registry.Resolve(int(h.Pid))
-	if err != nil || c == nil {
-		return t.found(sharedNode(0, e), 0, h, out)
-	}
-	defer c.Release()
-	return t.found(sharedNode(c.Slot, e), 0, h, out)
+	return t.found(parent.sibling(e), nameTimeout, h, out)
 }
 
 const slotsName = "c"
@@ -110,12 +101,19 @@ func (t *Tree) attr(n node, h *fuse.InHeader, out *fuse.Attr) (time.Duration, fu
 		return 0, fuse.ENOENT
 	}
 	out.Mode, out.Nlink = syscall.S_IFREG|f.Mode, 1
+	c := t.identify(n, int(h.Pid), f)
+	defer c.Release()
 	timeout := fileTimeout
-	if size, exact := t.pages.size(n, int(h.Pid), func() ([]byte, error) { return t.renderFor(n, f, int(h.Pid)) }); exact {
-		out.Size, timeout = size, 0
-	} else {
-		out.Size = t.sizeHint(n, f, int(h.Pid))
+	if !n.own() {
+		timeout = 0 // each container's size is another
 	}
+	size, exact := t.pages.size(n, int(h.Pid), func() ([]byte, error) { return t.render(nil, f, c, int(h.Pid)) })
+	if exact {
+		timeout = 0
+	} else {
+		size = t.sizeHint(f, c, int(h.Pid))
+	}
+	out.Size = size
 	out.Blocks = (out.Size + 511) / 512
 	// tail and others take a file of one block as a whole instead of seeking to its supposed end.
 	out.Blksize = 4096
@@ -128,10 +126,8 @@ func (t *Tree) attr(n node, h *fuse.InHeader, out *fuse.Attr) (time.Duration, fu
 // sizeHint is a size that the content does not exceed, but by less than a page: sendfile(2) and splice(2) read no
 // further than a file's size, which the kernel shrinks by itself to what a read gave (but not when it is told another one
 // at that moment: then it pads with zeros), and a page of a private mapping that lies beyond the content cannot be read.
-func (t *Tree) sizeHint(n node, f *File, caller int) uint64 {
+func (t *Tree) sizeHint(f *File, c *container.Container, caller int) uint64 {
 	const page, growth = 4096, 64
-	c := t.identify(n, caller, f)
-	defer c.Release()
 	length := &t.lengths(c)[f.index]
 	if length.Load() == 0 {
 		_, _ = t.render(nil, f, c, caller) // a machine that can't be read shows when the file is
@@ -149,18 +145,6 @@ func (t *Tree) lengths(c *container.Container) *container.Lengths {
 	}
 	return &c.Lengths
 }
-
-// renderFor renders what the inode of a node shows.
-func (t *Tree) renderFor(n node, f *File, caller int) ([]byte, error) {
-	h := handle{node: n, file: f, container: t.identify(n, caller, f)}
-	defer h.container.Release()
-	if !h.ownInode() {
-		return nil, errForeign
-	}
-	return t.render(nil, f, h.container, caller)
-}
-
-var errForeign = errors.New("the inode is another container's")
 
 // identify is whose numbers an open of the node shows; nil: the machine's.
 func (t *Tree) identify(n node, pid int, f *File) *container.Container {
@@ -223,7 +207,7 @@ func (t *Tree) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadRe
 	var n int
 	var err error
 	// The kernel names the owner of a read(2), and nobody for a read that fills its page cache.
-	if in.ReadFlags&fuse.READ_LOCKOWNER == 0 && h.ownInode() {
+	if in.ReadFlags&fuse.READ_LOCKOWNER == 0 && h.node.own() {
 		n, err = t.pages.read(h, buf, in.Offset, render)
 	} else {
 		t.pages.done(h)
@@ -263,16 +247,16 @@ func (t *Tree) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, _ *fuse.OpenOut) fuse
 func (t *Tree) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	n := node(in.NodeId)
 	list := []fuse.DirEntry{{Name: ".", Ino: uint64(n), Mode: syscall.S_IFDIR}, {Name: "..", Ino: uint64(n), Mode: syscall.S_IFDIR}}
-	if n == sharedNode(0, slotsDir) {
+	if n == sharedNode(slotsDir) {
 		for _, c := range t.registry.Announced() {
 			list = append(list, fuse.DirEntry{Name: c.ID, Mode: syscall.S_IFDIR, Ino: uint64(n)})
 		}
 	} else {
 		if n == node(fuse.FUSE_ROOT_ID) {
-			list = append(list, fuse.DirEntry{Name: slotsName, Mode: syscall.S_IFDIR, Ino: uint64(sharedNode(0, slotsDir))})
+			list = append(list, fuse.DirEntry{Name: slotsName, Mode: syscall.S_IFDIR, Ino: uint64(sharedNode(slotsDir))})
 		}
 		for _, c := range children[n.entry()] {
-			d := fuse.DirEntry{Name: c.name, Mode: syscall.S_IFREG, Ino: uint64(n) - uint64(n.entry()) + uint64(c.entry)}
+			d := fuse.DirEntry{Name: c.name, Mode: syscall.S_IFREG, Ino: uint64(n.sibling(c.entry))}
 			if c.entry.isDir() {
 				d.Mode = syscall.S_IFDIR
 			}
