@@ -17,9 +17,19 @@ type handle struct {
 	counted atomic.Bool // by pages, as one that may read through the page cache
 	paged   atomic.Bool // it did
 
+	inTurn atomic.Bool // it is one that turns waits for
+
 	mu      sync.Mutex
 	content []byte // of the last read at offset 0
 	filled  bool
+}
+
+// slot is that of the handle's container, 0 for the machine.
+func (h *handle) slot() uint64 {
+	if h.container == nil {
+		return 0
+	}
+	return h.container.Slot
 }
 
 // read copies the content at offset into buf. One lock makes every answer a part of one whole snapshot, however many

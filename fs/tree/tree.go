@@ -29,6 +29,7 @@ type Tree struct {
 	registry  *container.Registry
 	handles   handles
 	pages     pages
+	turns     turns
 	machine   container.Lengths // of the machine's own contents
 	Fallbacks Fallbacks
 }
@@ -191,7 +192,11 @@ func (t *Tree) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.
 		return fuse.EACCES
 	}
 	h := &handle{node: n, file: f, container: t.identify(n, int(in.Pid), f)}
-	t.pages.open(h, int(in.Pid))
+	if n.own() {
+		t.pages.open(h, int(in.Pid))
+	} else {
+		t.turns.wait(h)
+	}
 	out.Fh = t.handles.add(h)
 	out.OpenFlags = fuse.FOPEN_DIRECT_IO | fuse.FOPEN_NOFLUSH
 	return fuse.OK
@@ -207,10 +212,16 @@ func (t *Tree) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadRe
 	var n int
 	var err error
 	// The kernel names the owner of a read(2), and nobody for a read that fills its page cache.
-	if in.ReadFlags&fuse.READ_LOCKOWNER == 0 && h.node.own() {
+	paged := in.ReadFlags&fuse.READ_LOCKOWNER == 0
+	switch {
+	case paged && h.node.own():
 		n, err = t.pages.read(h, buf, in.Offset, render)
-	} else {
+	case paged:
+		t.turns.read(h)
+		n, err = h.read(buf, in.Offset, render)
+	default:
 		t.pages.done(h)
+		t.turns.done(h)
 		n, err = h.read(buf, in.Offset, render)
 	}
 	if err != nil {
@@ -224,6 +235,7 @@ func (t *Tree) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadRe
 func (t *Tree) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
 	if h := t.handles.remove(in.Fh); h != nil {
 		t.pages.release(h)
+		t.turns.done(h)
 		h.container.Release()
 	}
 }

@@ -245,6 +245,43 @@ func TestPageCacheReadsOfASharedInode(t *testing.T) {
 	}
 }
 
+// Containers that read one inode through the page cache take turns, and nobody waits for long.
+func TestContainersTakeTurnsAtASharedInode(t *testing.T) {
+	c := mount(t)
+	n := c.walk(machinePID, "proc", "meminfo")
+	opened := func(pid uint32) (fh chan uint64) {
+		fh = make(chan uint64, 1)
+		other := *c
+		other.unique = uint64(pid) << 32
+		go func() { fh <- other.mustOpen(n, pid) }()
+		return fh
+	}
+	one := c.mustOpen(n, onePID)
+	c.pageRead(n, one, onePID, 0, 4096)
+
+	same := <-opened(onePID) // its own container is not kept waiting
+	web := opened(webPID)
+	select {
+	case <-web:
+		t.Fatal("another container was let in while one read")
+	case <-time.After(turnFor / 4):
+	}
+	c.release(n, same)
+	c.pread(n, one, onePID, 0, 100) // it is read with read(2) now
+	select {
+	case <-web:
+	case <-time.After(10 * time.Second):
+		t.Fatal("nobody is left to wait for")
+	}
+
+	// The descriptor of web stays open and says no more: others wait for a while only.
+	select {
+	case <-opened(machinePID):
+	case <-time.After(10 * time.Second):
+		t.Fatal("a descriptor that is kept open keeps others out")
+	}
+}
+
 func TestOpenFlags(t *testing.T) {
 	c := mount(t)
 	n := c.walk(machinePID, "proc", "meminfo")

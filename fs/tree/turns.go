@@ -1,0 +1,118 @@
+package tree
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// turns keeps containers apart that read an inode of the shared tree through the kernel's page cache (see pages): the
+// cache is one for all of them, and what one read there the other would get. The kernel empties it at every open, so
+// containers are let in one after the other: an open waits while handles of another container may still read there.
+//
+// An inode takes turns from the first read through the page cache on, until it has seen none for a while. A handle's
+// turn ends when it is closed, when it turns out to be read with read(2), or after turnFor.
+type turns struct {
+	taken atomic.Bool // an inode takes turns: what all others need not lock for
+
+	mu     sync.Mutex
+	inodes map[node]*turn
+}
+
+// turnFor bounds what a descriptor that is kept open costs others.
+const turnFor = 100 * time.Millisecond
+
+type turn struct {
+	slot    uint64 // of the container that reads, 0 for the machine
+	readers map[*handle]time.Time
+	used    time.Time     // the last read through the page cache
+	changed chan struct{} // closed when a reader ends
+}
+
+// wait lets a new handle in.
+func (t *turns) wait(h *handle) {
+	if !t.taken.Load() {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	timeout := time.After(turnFor)
+	for {
+		i := t.inodes[h.node]
+		if i == nil {
+			return
+		}
+		if time.Since(i.used) > forgetAfter {
+			delete(t.inodes, h.node)
+			return
+		}
+		if i.slot == h.slot() || !i.busy() {
+			i.slot = h.slot()
+			i.enter(h)
+			return
+		}
+		changed := i.changed
+		t.mu.Unlock()
+		over := false
+		select {
+		case <-changed:
+		case <-timeout:
+			over = true
+		}
+		t.mu.Lock()
+		if over {
+			return // it may read what another one left, but it reads
+		}
+	}
+}
+
+func (i *turn) enter(h *handle) {
+	i.readers[h] = time.Now()
+	h.inTurn.Store(true)
+}
+
+// busy says whether a handle may still read through the page cache.
+func (i *turn) busy() bool {
+	for h, since := range i.readers {
+		if time.Since(since) < turnFor {
+			return true
+		}
+		delete(i.readers, h)
+	}
+	return false
+}
+
+// read notes that a handle is read through the page cache.
+func (t *turns) read(h *handle) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	i := t.inodes[h.node]
+	if i == nil {
+		if t.inodes == nil {
+			t.inodes = map[node]*turn{}
+		}
+		i = &turn{slot: h.slot(), readers: map[*handle]time.Time{}, changed: make(chan struct{})}
+		i.enter(h)
+		t.inodes[h.node] = i
+		t.taken.Store(true)
+	}
+	i.used = time.Now()
+}
+
+// done ends a handle's turn.
+func (t *turns) done(h *handle) {
+	if !h.inTurn.CompareAndSwap(true, false) {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	i := t.inodes[h.node]
+	if i == nil {
+		return
+	}
+	if _, reads := i.readers[h]; reads {
+		delete(i.readers, h)
+		close(i.changed)
+		i.changed = make(chan struct{})
+	}
+}
