@@ -30,7 +30,7 @@ type Options struct {
 }
 
 // LedgerDir is where a daemon with this mount point keeps the CPU ledgers.
-func LedgerDir(mount string) string { return filepath.Join(filepath.Dir(mount), "ledger") }
+func LedgerDir(mount string) string { return mount + ".ledger" }
 
 // SocketPath is the control socket of a daemon with this mount point.
 func SocketPath(mount string) string { return filepath.Join(filepath.Dir(mount), "control.sock") }

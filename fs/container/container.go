@@ -35,7 +35,7 @@ type Container struct {
 	Lengths Lengths
 
 	paths cgroup.Paths
-	pidNS uint64 // that its readers were found in; 0 for an announced one
+	pidNS uint64 // of its init, or of the readers that it was found by
 	group *cgroup.Group
 	proc  *procFS
 	// init is the init of the container's pid namespace; nil where it has none of its own.
@@ -48,10 +48,11 @@ type Container struct {
 	load loadAvg
 	refs atomic.Int32
 
-	ledgerName string
-	ledgerMu   sync.Mutex
-	ledger     *ledger
-	openLedger func(c *Container) (*ledger, error)
+	ledgerName  string
+	ledgerMu    sync.Mutex
+	ledger      *ledger
+	openLedger  func(c *Container) (*ledger, error)
+	closeLedger func(c *Container, l *ledger)
 }
 
 // Lengths holds a number of bytes for each virtual file.
@@ -117,7 +118,7 @@ func (c *Container) readTimes(h *host.Snapshot, dst *Snapshot) error {
 	}
 	if i := view.BindingQuota(dst.cpu.Levels); i >= 0 {
 		l := &dst.cpu.Levels[i]
-		in.throttled, in.period = l.Throttled, time.Duration(l.Period)*time.Microsecond
+		in.throttled, in.period, in.level = l.Throttled, time.Duration(l.Period)*time.Microsecond, levelID(l.Path)
 	}
 	// With fewer CPUs visible than it may use, the tasks run on others too, and with all of the machine's there is
 	// nothing to tell apart.
@@ -206,7 +207,7 @@ func (c *Container) Release() {
 	c.ledgerMu.Lock()
 	defer c.ledgerMu.Unlock()
 	if c.ledger != nil {
-		_ = c.ledger.close()
+		c.closeLedger(c, c.ledger)
 		c.ledger = nil
 	}
 }

@@ -22,6 +22,7 @@ type ledger struct {
 	mu    sync.Mutex
 	rec   *record
 	close func() error
+	users int // containers that have it open; the registry's
 }
 
 // record is the state of a ledger: fixed-size numbers only, as it may be a mapped file. Times are in ns.
@@ -37,6 +38,8 @@ type recordHead struct {
 	At      uint64 // the last read, CLOCK_BOOTTIME
 	// What the kernel had counted by then.
 	Usage, User, Nice, System, Throttled uint64
+	// Level tells whose Throttled it is: the level that bound then, 0 for none.
+	Level uint64
 	// Debt is usage beyond capacity, from bursts or from what the kernel adds at the end of a tick.
 	Debt uint64
 	// Carry is throttled time that did not fit: the kernel adds it at the end of a period.
@@ -61,6 +64,7 @@ type ledgerInput struct {
 	system    uint64        // ns
 	throttled uint64        // ns, of the level whose quota binds
 	period    time.Duration // of that quota; 0 without one
+	level     uint64        // a number for that level, see levelID; 0 without one
 	// perCPU is the usage on each physical CPU, where the kernel counts it and the visible CPUs are the whole cpuset,
 	// so that nothing ran elsewhere.
 	perCPU []cgroup.CPUUsage
@@ -77,7 +81,7 @@ func (l *ledger) times(in *ledgerInput, dst *view.CPUTimes) {
 	if h.Visible == 0 {
 		// The first sight takes all that happened since the start as one interval. A cgroup that is older than its
 		// container used more than its capacity; that is nothing to make up for.
-		h.Visible, h.At = uint64(n), uint64(in.start)
+		h.Visible, h.At, h.Level = uint64(n), uint64(in.start), in.level
 		l.place(in.cpus[:n], nil)
 		l.advance(in)
 		h.Debt = 0
@@ -108,6 +112,10 @@ func (l *ledger) advance(in *ledgerInput) {
 	wall := sub(uint64(max(in.now, 0)), h.At)
 	// The base moves before the rows: a crash in the midst of this loses an interval rather than count it twice.
 	h.At = max(h.At, uint64(max(in.now, 0)))
+	if in.level != h.Level {
+		// What another level, or this one before it was unlimited for a while, held back is not of this interval.
+		h.Level, h.Throttled, h.Carry = in.level, in.throttled, 0
+	}
 	used, throttled := since(&h.Usage, in.usage), since(&h.Throttled, in.throttled)
 	user, system := split(used, since(&h.User, in.user), since(&h.System, in.system), in)
 	nice := min(since(&h.Nice, in.nice), user)
@@ -142,8 +150,17 @@ func split(used, user, system uint64, in *ledgerInput) (u, s uint64) {
 	return u, used - u
 }
 
+// levelID is a number for the cgroup that a quota is from.
+func levelID(path string) uint64 {
+	id := uint64(14695981039346656037) // FNV-1a
+	for i := range len(path) {
+		id = (id ^ uint64(path[i])) * 1099511628211
+	}
+	return max(id, 1)
+}
+
 // since is what a counter grew by, and moves its base on. One that is a little behind was read before another reader's
-// was; one that is far behind is another one, of a cgroup made anew or of another level, and starts here.
+// was; one that is far behind is another one, of a cgroup made anew, and starts here.
 func since(base *uint64, now uint64) uint64 {
 	if now < *base {
 		if *base-now > uint64(time.Second) {

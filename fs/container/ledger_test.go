@@ -19,7 +19,7 @@ func memoryLedger(rows int) *ledger {
 
 // at is an input t after the container's start, at boot time 100 s, on n CPUs.
 func at(t time.Duration, n int, user, system, throttled uint64) *ledgerInput {
-	in := &ledgerInput{now: 100*time.Second + t, start: 100 * time.Second, period: 100 * time.Millisecond, usage: user + system, user: user, system: system, throttled: throttled}
+	in := &ledgerInput{now: 100*time.Second + t, start: 100 * time.Second, period: 100 * time.Millisecond, level: 1, usage: user + system, user: user, system: system, throttled: throttled}
 	for i := range n {
 		in.cpus = append(in.cpus, i)
 	}
@@ -78,6 +78,26 @@ func TestLedgerNeverTurnsIdleIntoSteal(t *testing.T) {
 	}
 	if total := sum(held.Total); !near(total, 2*361_000, 4) {
 		t.Errorf("%d ticks in 3610 s on 2 CPUs", total)
+	}
+}
+
+// Setting a quota, or a limit of the pod that binds from now on, brings a count of what was long ago.
+func TestLedgerTakesNoThrottledTimeOfAnotherLevel(t *testing.T) {
+	for name, other := range map[string]uint64{"unlimited": 0, "another level": 2} {
+		l := memoryLedger(2)
+		var out view.CPUTimes
+		l.times(at(600*time.Second, 2, 600*sec, 0, 600*sec), &out)
+		steal := out.Total.Steal
+		in := at(601*time.Second, 2, 600*sec, 0, 0)
+		if in.level = other; other != 0 {
+			in.throttled = 3000 * sec
+		}
+		l.times(in, &out)
+		l.times(at(4200*time.Second, 2, 600*sec, 0, 600*sec), &out)
+		l.times(at(4210*time.Second, 2, 600*sec, 0, 601*sec), &out)
+		if got := out.Total.Steal - steal; got != 100 {
+			t.Errorf("%s for a while: an idle container was held back for %d ticks, want the 100 of the last second", name, got)
+		}
 	}
 }
 

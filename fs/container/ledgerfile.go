@@ -13,7 +13,7 @@ import (
 )
 
 // ledgerMagic names the layout of a ledger file; a file with another one is started anew.
-const ledgerMagic = 0x73636f7065763031 // "scopev01"
+const ledgerMagic = 0x73636f7065763032 // "scopev02"
 
 // A ledger file is a recordHead, the path of the cgroup directory that it is about, and the rows. It is sparse: only the
 // pages of rows that are visible exist.

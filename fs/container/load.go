@@ -5,6 +5,7 @@ import (
 	"math"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/scopefs/scopefs/fs/view"
@@ -34,7 +35,7 @@ type loadAvg struct {
 	usage   uint64        // ns of CPU time used at the last count
 	counted bool
 	tasks   taskCount
-	lastPID int
+	lastPID atomic.Int32 // the newest in the container's pid namespace
 }
 
 // taskCount is how many tasks of a container are in which state.
@@ -118,7 +119,6 @@ func (c *Container) readLoad(now time.Duration, reader int, dst *view.Load) {
 	}
 	dst.Avg = l.avg
 	dst.Running, dst.Blocked, dst.Total = l.tasks.running, l.tasks.blocked, l.tasks.total
-	lastPID := l.lastPID
 	l.mu.Unlock()
 
 	if n, ok := c.group.TaskCount(); ok {
@@ -126,15 +126,31 @@ func (c *Container) readLoad(now time.Duration, reader int, dst *view.Load) {
 	}
 	dst.Running = max(dst.Running, 1) // the reader itself
 	dst.Total = max(dst.Total, dst.Running)
-	if reader > 0 {
-		if pid, err := c.proc.pidInOwnNS(reader); err == nil && pid > lastPID {
-			lastPID = pid
-			l.mu.Lock()
-			l.lastPID = max(l.lastPID, pid)
-			l.mu.Unlock()
+	dst.LastPID = max(c.newestPID(reader), 1)
+}
+
+// newestPID is the newest pid that was seen in the reader's pid namespace. The container's readers each bring a new one; who
+// entered from another namespace has only his own.
+func (c *Container) newestPID(reader int) int {
+	if reader <= 0 {
+		return int(c.load.lastPID.Load())
+	}
+	pid, err := c.proc.pidInOwnNS(reader)
+	if err != nil {
+		return 0
+	}
+	if ns, err := c.proc.pidNS(strconv.Itoa(reader)); err != nil || ns != c.pidNS {
+		return pid
+	}
+	for {
+		last := c.load.lastPID.Load()
+		if int32(pid) <= last {
+			return int(last)
+		}
+		if c.load.lastPID.CompareAndSwap(last, int32(pid)) {
+			return pid
 		}
 	}
-	dst.LastPID = max(lastPID, 1)
 }
 
 // countTasks looks at the state of every task of the container.

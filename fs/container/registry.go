@@ -45,6 +45,9 @@ type Registry struct {
 
 	lastSlot atomic.Uint64
 
+	ledgersMu sync.Mutex
+	ledgers   map[string]*ledger // open ones by name: a container may be announced when it has been found already
+
 	mu            sync.RWMutex
 	announcements uint64
 	byID          map[string]*Container // announced
@@ -78,7 +81,7 @@ func Open(hostFS *host.FS, opts Options) (*Registry, error) {
 	r := &Registry{
 		opts: opts, host: hostFS, cg: cgroup.NewFS(hier), proc: proc,
 		byID: map[string]*Container{}, bySlot: map[uint64]*Container{},
-		found: map[domain]*Container{}, callers: map[caller]*Container{},
+		found: map[domain]*Container{}, callers: map[caller]*Container{}, ledgers: map[string]*ledger{},
 	}
 	if opts.LedgerDir != "" && !opts.ReadOnly {
 		if err := os.MkdirAll(opts.LedgerDir, 0o700); err != nil {
@@ -138,7 +141,7 @@ func (r *Registry) Announce(id string, pid int) (*Container, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.announced = true
+	c.announced, c.pidNS = true, ns
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if old := r.byID[id]; old != nil {
@@ -304,7 +307,27 @@ func (r *Registry) openLedger(c *Container) (*ledger, error) {
 		return nil, fmt.Errorf("the possible CPUs: %w", err)
 	}
 	rows := max(len(possible), len(h.OnlineCPUs))
-	return openLedger(r.opts.LedgerDir, c.ledgerName, c.group.Dir(), rows, r.opts.ReadOnly)
+	r.ledgersMu.Lock()
+	defer r.ledgersMu.Unlock()
+	l := r.ledgers[c.ledgerName]
+	if l == nil {
+		if l, err = openLedger(r.opts.LedgerDir, c.ledgerName, c.group.Dir(), rows, r.opts.ReadOnly); err != nil {
+			return nil, err
+		}
+		r.ledgers[c.ledgerName] = l
+	}
+	l.users++
+	return l, nil
+}
+
+// closeLedger gives up what openLedger returned.
+func (r *Registry) closeLedger(c *Container, l *ledger) {
+	r.ledgersMu.Lock()
+	defer r.ledgersMu.Unlock()
+	if l.users--; l.users == 0 {
+		delete(r.ledgers, c.ledgerName)
+		_ = l.close()
+	}
 }
 
 // inode is the inode number of a directory.
