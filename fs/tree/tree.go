@@ -3,6 +3,7 @@ package tree
 import (
 	"errors"
 	"log/slog"
+	"regexp"
 	"syscall"
 	"time"
 
@@ -30,14 +31,26 @@ type Tree struct {
 	handles   handles
 	pages     pages
 	turns     turns
+	narrow    bool // the numbers of meminfo fit into their columns
 	machine   container.Lengths // of the machine's own contents
 	Fallbacks Fallbacks
 }
 
 // New makes the tree over the machine and its containers.
 func New(hostFS *host.FS, registry *container.Registry) *Tree {
-	return &Tree{RawFileSystem: fuse.NewDefaultRawFileSystem(), host: hostFS, registry: registry}
+	t := &Tree{RawFileSystem: fuse.NewDefaultRawFileSystem(), host: hostFS, registry: registry}
+	var h host.Snapshot
+	if err := hostFS.Snapshot(host.NeedMeminfo, &h); err == nil {
+		t.narrow = len(memTotal.Find(h.Meminfo)) <= len("MemTotal:")+memColumn
+	}
+	return t
 }
+
+// memTotal finds the first number of /proc/meminfo with its key. The kernel pads keys to 16 columns and numbers to 8 more,
+// which those of a machine with more than 95 GiB outgrow now and then.
+var memTotal = regexp.MustCompile(`MemTotal: *[0-9]+`)
+
+const memColumn = 15
 
 // SetInvalidator names the function that makes the kernel forget the attributes of a node.
 func (t *Tree) SetInvalidator(f func(node uint64)) { t.pages.invalidate = f }
@@ -133,7 +146,7 @@ func (t *Tree) sizeHint(f *File, c *container.Container, caller int) uint64 {
 	if length.Load() == 0 {
 		_, _ = t.render(nil, f, c, caller) // a machine that can't be read shows when the file is
 	}
-	if f.sameLength {
+	if f.sameLength && t.narrow {
 		return uint64(length.Load())
 	}
 	return (uint64(length.Load()) + growth + page - 1) / page * page
