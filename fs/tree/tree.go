@@ -31,7 +31,7 @@ type Tree struct {
 	handles   handles
 	pages     pages
 	turns     turns
-	narrow    bool // the numbers of meminfo fit into their columns
+	narrow    bool              // the numbers of meminfo fit into their columns
 	machine   container.Lengths // of the machine's own contents
 	Fallbacks Fallbacks
 }
