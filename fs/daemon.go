@@ -71,6 +71,9 @@ func (d *Daemon) start() (err error) {
 	if d.mount, err = server.MountAt(d.opts.Mount); err != nil {
 		return err
 	}
+	// From here on without symbolic links, so that a link that is changed later moves nothing. The socket keeps the name
+	// that was given, as a socket's may not be long; it is in the same directory.
+	d.opts.Mount = d.mount.Point
 	if d.host, err = host.Open(""); err != nil {
 		return err
 	}

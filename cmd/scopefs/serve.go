@@ -21,7 +21,7 @@ func newServeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the daemon: mount the file system and serve it",
-		Long: "serve mounts the file system and answers readers until it is ended by SIGTERM or SIGINT.\n\n" +
+		Long: "serve mounts the file system and answers readers until it is ended by SIGTERM, SIGINT, SIGHUP or SIGQUIT.\n\n" +
 			"MOUNT/c/ID holds the files of the container ID, which is announced on the control socket. MOUNT/proc and MOUNT/sys\n" +
 			"hold those of whoever opens them, laid out as LXCFS lays out its mount.",
 		Args: cobra.NoArgs,
@@ -65,7 +65,10 @@ func serve(c config) error {
 		return errors.New("serve mounts a file system and reads every container's cgroup: run it as root")
 	}
 	ended := make(chan os.Signal, 1)
-	signal.Notify(ended, unix.SIGTERM, unix.SIGINT)
+	signal.Notify(ended, unix.SIGTERM, unix.SIGINT, unix.SIGQUIT)
+	if !signal.Ignored(unix.SIGHUP) { // as under nohup
+		signal.Notify(ended, unix.SIGHUP)
+	}
 	d, err := fs.Start(fs.Options{Mount: c.Mount, LXCFSCompat: c.LXCFSCompat, Socket: c.Socket, NoSwap: !c.Swap})
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/scopefs/scopefs/cgroup"
 	"github.com/scopefs/scopefs/fs"
 	"github.com/scopefs/scopefs/fs/container"
 	"github.com/scopefs/scopefs/fs/control"
@@ -92,6 +93,9 @@ func (o *showOptions) show(ctx context.Context, out io.Writer, id string, file *
 	var c *container.Container
 	if o.cgroup != "" {
 		c, err = registry.AtPath(o.cgroup)
+		if errors.Is(err, cgroup.ErrGone) {
+			return fmt.Errorf("no cgroup %s in any hierarchy; paths are below the hierarchy's root, such as /kubepods/pod1", o.cgroup)
+		}
 	} else {
 		c, err = registry.Resolve(pid)
 	}

@@ -22,7 +22,8 @@ const fsType = "fuse.scopefs"
 type Mount struct {
 	// FD is the FUSE device of the connection; it is closed on exec, as a reader that inherited it could never be
 	// ended.
-	FD     int
+	FD int
+	// Point is where it is mounted, as the mount table names it; "" when it is not.
 	Point  string
 	lock   *os.File
 	compat string
@@ -31,12 +32,9 @@ type Mount struct {
 // MountAt takes the mount point for this process and mounts the file system there. A dead mount that an earlier daemon
 // left is replaced; ErrBusy is returned when a living one holds the mount point. The directory is made when missing.
 func MountAt(point string) (*Mount, error) {
-	point, err := filepath.Abs(point)
+	point, err := resolve(point)
 	if err != nil {
 		return nil, err
-	}
-	if err := os.MkdirAll(filepath.Dir(point), 0o755); err != nil {
-		return nil, fmt.Errorf("making the mount point: %w", err)
 	}
 	lock, err := takeLock(point + ".lock")
 	if err != nil {
@@ -69,7 +67,7 @@ func (m *Mount) mount(point string) error {
 
 // AlsoAt shows the mount at a second place as well, such as /var/lib/lxcfs.
 func (m *Mount) AlsoAt(point string) error {
-	point, err := filepath.Abs(point)
+	point, err := resolve(point)
 	if err != nil {
 		return err
 	}
@@ -144,6 +142,23 @@ func takeLock(path string) (*os.File, error) {
 		}
 		f.Close()
 	}
+}
+
+// resolve makes the parent of a mount point and returns the point as the mount table names it, without symbolic links in
+// the parent. The point itself is not looked at: a dead mount there does not answer.
+func resolve(point string) (string, error) {
+	point, err := filepath.Abs(point)
+	if err != nil {
+		return "", err
+	}
+	dir, name := filepath.Split(point)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", fmt.Errorf("making the mount point: %w", err)
+	}
+	if dir, err = filepath.EvalSymlinks(dir); err != nil {
+		return "", fmt.Errorf("following the links to the mount point: %w", err)
+	}
+	return filepath.Join(dir, name), nil
 }
 
 // clearPoint makes the directory ready to be mounted on: dead mounts of ours are detached, anything else that is mounted

@@ -90,6 +90,52 @@ func TestMountAtReplacesADeadMount(t *testing.T) {
 	}
 }
 
+// The mount table knows no symbolic links: /var/run/scopefs/fs is in it as /run/scopefs/fs.
+func TestMountBehindALink(t *testing.T) {
+	needMount(t)
+	dir := t.TempDir()
+	real, link := filepath.Join(dir, "real"), filepath.Join(dir, "link")
+	if err := errors.Join(os.Mkdir(real, 0o755), os.Symlink("real", link)); err != nil {
+		t.Fatal(err)
+	}
+	dead, err := MountAt(link + "/fs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := real + "/fs"; dead.Point != want {
+		t.Errorf("mounted at %s, want %s", dead.Point, want)
+	}
+	if err := dead.AlsoAt(link + "/compat"); err != nil {
+		t.Fatal(err)
+	}
+	for _, point := range []string{link + "/fs", real + "/fs"} {
+		if _, err := MountAt(point); !errors.Is(err, ErrBusy) {
+			t.Errorf("a second mount at %s: %v, want ErrBusy", point, err)
+		}
+	}
+	unix.Close(dead.FD)
+	dead.FD = -1
+	dead.lock.Close()
+	m, err := MountAt(link + "/fs")
+	if err != nil {
+		dead.lock = nil
+		dead.Close()
+		t.Fatal(err)
+	}
+	if err := m.AlsoAt(link + "/compat"); err != nil {
+		t.Error(err)
+		unix.Unmount(real+"/compat", unix.MNT_DETACH)
+	}
+	if err := m.Close(); err != nil {
+		t.Error(err)
+	}
+	for _, name := range []string{"fs", "compat"} {
+		if top, err := mountedAt(filepath.Join(real, name)); err != nil || top != nil {
+			t.Errorf("%s is left: %v, %v", name, top, err)
+		}
+	}
+}
+
 func TestMountAtRefusesAForeignMount(t *testing.T) {
 	needMount(t)
 	point := t.TempDir()

@@ -147,7 +147,8 @@ func (c *child) supervise(handshake func() error) (int, error) {
 	defer restore()
 	signals := make(chan os.Signal, 64)
 	for _, sig := range passed {
-		// One that is ignored, as nohup does with SIGHUP, stays ignored, in the command too.
+		// SIGHUP, as under nohup, and SIGINT stay ignored if they are, in the command too. Go's runtime loses this for
+		// the others, which are passed on.
 		if !signal.Ignored(sig) {
 			signal.Notify(signals, sig)
 		}

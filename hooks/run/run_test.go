@@ -256,6 +256,13 @@ func TestSignals(t *testing.T) {
 		{"trap 'exit 7' TERM; echo; while :; do sleep 0.05; done", unix.SIGTERM, 7},
 		{"trap 'exit 8' USR1; echo; while :; do sleep 0.05; done", unix.SIGUSR1, 8},
 		{"trap 'exit 9' WINCH; echo; while :; do sleep 0.05; done", unix.SIGWINCH, 9},
+		{"trap 'exit 10' ALRM; echo; while :; do sleep 0.05; done", unix.SIGALRM, 10},
+		{"trap 'exit 11' 40; echo; while :; do sleep 0.05; done", 40, 11},
+		{"echo; exec sleep 100", unix.SIGALRM, 128 + 14},
+		{"echo; exec sleep 100", unix.SIGVTALRM, 128 + 26},
+		{"echo; exec sleep 100", unix.SIGABRT, 128 + 6},
+		{"echo; exec sleep 100", 35, 128 + 35},
+		{"echo; exec sleep 100", 64, 128 + 64},
 		{"echo; exec sleep 100", unix.SIGTERM, 128 + 15},
 		{"echo; exec sleep 100", unix.SIGINT, 128 + 2},
 		{"echo; exec sleep 100", unix.SIGUSR2, 128 + 12},
@@ -265,7 +272,9 @@ func TestSignals(t *testing.T) {
 		cmd := h.started(c.script)
 		time.Sleep(20 * time.Millisecond) // for the exec
 		cmd.Process.Signal(c.sig)
+		late := time.AfterFunc(5*time.Second, func() { cmd.Process.Kill() })
 		cmd.Wait()
+		late.Stop()
 		if got := cmd.ProcessState.ExitCode(); got != c.status {
 			t.Errorf("%s: %v: status %d, want %d", c.script, c.sig, got, c.status)
 		}

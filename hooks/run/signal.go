@@ -12,10 +12,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// passed are the signals that go to the command.
-var passed = []os.Signal{
-	unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGWINCH, unix.SIGTSTP, unix.SIGCONT,
-}
+// passed are the signals that go to the command: those that others send. SIGTTIN and SIGTTOU are about our own use of
+// the terminal, and of the real-time signals Go's runtime keeps 32 to 34 to itself.
+var passed = func() []os.Signal {
+	list := []os.Signal{
+		unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGABRT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM,
+		unix.SIGVTALRM, unix.SIGPROF, unix.SIGXCPU, unix.SIGIO, unix.SIGPWR, unix.SIGSTKFLT, unix.SIGWINCH, unix.SIGTSTP,
+		unix.SIGCONT,
+	}
+	for sig := syscall.Signal(35); sig <= 64; sig++ {
+		list = append(list, sig)
+	}
+	return list
+}()
 
 // proxy passes signals to PID 1 of a container. The kernel drops signals for which such a process has no handler, where
 // any other would die or stop; the proxy does that in the kernel's place.
