@@ -202,6 +202,9 @@ func (r *Registry) BySlot(slot uint64) *Container {
 	return r.bySlot[slot].retain()
 }
 
+// LastSlot is the newest slot that was given to a container.
+func (r *Registry) LastSlot() uint64 { return r.lastSlot.Load() }
+
 // Announced lists the announced containers by name.
 func (r *Registry) Announced() []control.Container {
 	r.mu.RLock()

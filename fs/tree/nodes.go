@@ -6,25 +6,39 @@ import (
 	"strings"
 )
 
+// The file system:
+//
+//	c/ID/{proc,sys}       a container's own subtree, whoever reads it
+//	by/SLOT/{proc,sys}    the shared tree: the files of whoever opens them
+//	proc, sys             symbolic links to by/SLOT/…, with the slot of whoever follows them
+//
+// The links keep the containers' inodes, and so their page caches, apart (see pages): who binds proc/meminfo from inside
+// of a container pins an inode that no other container has. A name that means another node to every caller would do so
+// too, but the kernel drops it at every other caller's look-up, and a bind mount that is being made of it then fails.
+//
 // A node id says by itself what it is, so that it means the same to the daemon that takes a connection over:
 //
-//	bit 62       the node is in a container's own subtree, not in the shared tree
-//	bits 16-61   the container's slot; 0 in the shared tree
-//	bits 0-15    the entry: a directory or a file
+//	bit 62       the node is in a container's own subtree
+//	bit 61       the node is in the shared tree
+//	bits 16-60   the slot
+//	bits 0-15    the entry: a directory, a file or a link
 //
-// The root of the shared tree is FUSE's root, 1.
+// The root, c, by and the links have neither bit; the root is FUSE's, 1.
 type node uint64
 
 const (
 	ownBit    = 1 << 62
+	sharedBit = 1 << 61
 	entryBits = 16
-	maxSlot   = 1<<(62-entryBits) - 1
+	maxSlot   = 1<<(61-entryBits) - 1
 )
 
-func ownNode(slot uint64, e entryID) node { return node(ownBit | slot<<entryBits | uint64(e)) }
-func sharedNode(e entryID) node           { return node(e) }
+func ownNode(slot uint64, e entryID) node    { return node(ownBit | slot<<entryBits | uint64(e)) }
+func sharedNode(slot uint64, e entryID) node { return node(sharedBit | slot<<entryBits | uint64(e)) }
+func topNode(e entryID) node                 { return node(e) }
 
 func (n node) own() bool      { return n&ownBit != 0 }
+func (n node) top() bool      { return n&(ownBit|sharedBit) == 0 }
 func (n node) slot() uint64   { return uint64(n) >> entryBits & maxSlot }
 func (n node) entry() entryID { return entryID(n & (1<<entryBits - 1)) }
 
@@ -35,12 +49,20 @@ func (n node) sibling(e entryID) node { return n - node(n.entry()) + node(e) }
 type entryID uint16
 
 const (
-	viewRoot entryID = 1 // the root of a view, holding proc and sys
-	slotsDir entryID = 2 // "c", the directory of the containers' own subtrees, in the shared tree only
+	root entryID = 1 // of the file system, and of a view
 
-	firstDir  entryID = 3
+	// These are at the top only.
+	ownDir    entryID = 2 // "c"
+	sharedDir entryID = 3 // "by"
+	procLink  entryID = 4 // "proc"
+	sysLink   entryID = 5 // "sys"
+
+	firstDir  entryID = 16
 	firstFile entryID = 256
 )
+
+// topNames are the names at the top.
+var topNames = []child{{"by", sharedDir}, {"c", ownDir}, {"proc", procLink}, {"sys", sysLink}}
 
 // dirs are the directories below a view's root. Only ever append.
 var dirs = []string{"proc", "sys", "sys/devices", "sys/devices/system", "sys/devices/system/cpu"}
@@ -54,8 +76,10 @@ func (e entryID) file() *File {
 }
 
 func (e entryID) isDir() bool {
-	return e == viewRoot || e == slotsDir || e >= firstDir && int(e-firstDir) < len(dirs)
+	return e == root || e == ownDir || e == sharedDir || e >= firstDir && int(e-firstDir) < len(dirs)
 }
+
+func (e entryID) isLink() bool { return e == procLink || e == sysLink }
 
 // child is a name in a directory.
 type child struct {
@@ -63,9 +87,9 @@ type child struct {
 	entry entryID
 }
 
-// children lists each directory's names in order; slotsDir's are the announced containers.
+// children lists the names in each directory of a view, in order.
 var children = func() map[entryID][]child {
-	parent := map[string]entryID{".": viewRoot}
+	parent := map[string]entryID{".": root}
 	list := map[entryID][]child{}
 	add := func(p string, e entryID) {
 		dir := parent[path.Dir(p)]
@@ -85,9 +109,20 @@ var children = func() map[entryID][]child {
 	return list
 }()
 
+// names lists what is in a directory by itself; the containers in c and by come and go.
+func (n node) names() []child {
+	switch {
+	case !n.top():
+		return children[n.entry()]
+	case n.entry() == root:
+		return topNames
+	}
+	return nil
+}
+
 // lookup is the entry of a name in a directory, 0 if there is none.
-func (e entryID) lookup(name string) entryID {
-	for _, c := range children[e] {
+func (n node) lookup(name string) entryID {
+	for _, c := range n.names() {
 		if c.name == name {
 			return c.entry
 		}

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"log"
 	"os"
+	"strings"
+	"syscall"
 	"testing"
 	"unsafe"
 
@@ -135,9 +137,30 @@ func (c *client) walk(pid uint32, names ...string) node {
 		if errno != 0 {
 			c.t.Fatalf("lookup of %s in %v: errno %d", name, names, errno)
 		}
-		n = node(out.NodeId)
+		if n = node(out.NodeId); out.Mode&syscall.S_IFMT == syscall.S_IFLNK {
+			n = c.walk(pid, strings.Split(c.readlink(n, pid), "/")...) // the links are at the top
+		}
 	}
 	return n
+}
+
+// mustLookup is the node of a name at the top.
+func (c *client) mustLookup(name string) node {
+	c.t.Helper()
+	out, errno := c.lookup(node(fuse.FUSE_ROOT_ID), machinePID, name)
+	if errno != 0 {
+		c.t.Fatalf("lookup of %s: errno %d", name, errno)
+	}
+	return node(out.NodeId)
+}
+
+func (c *client) readlink(n node, pid uint32) string {
+	c.t.Helper()
+	target, errno := c.call(opReadlink, n, pid, nil, 4096)
+	if errno != 0 {
+		c.t.Fatalf("readlink: errno %d", errno)
+	}
+	return string(target)
 }
 
 func (c *client) getattr(n node, pid uint32) (*fuse.AttrOut, int32) {

@@ -45,8 +45,3 @@ func (t *Tree) Symlink(<-chan struct{}, *fuse.InHeader, string, string, *fuse.En
 func (t *Tree) Create(<-chan struct{}, *fuse.CreateIn, string, *fuse.CreateOut) fuse.Status {
 	return fuse.EPERM
 }
-
-// Readlink finds no symbolic link to read.
-func (t *Tree) Readlink(<-chan struct{}, *fuse.InHeader) ([]byte, fuse.Status) {
-	return nil, fuse.EINVAL
-}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"regexp"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -58,30 +59,48 @@ func (t *Tree) SetInvalidator(f func(node uint64)) { t.pages.invalidate = f }
 // String names the file system to go-fuse.
 func (t *Tree) String() string { return "scopefs" }
 
-// Lookup finds a name. In the shared tree a name is the same node for everybody: a node of the caller's container would
-// keep the containers' page caches apart, but the kernel then drops the name at every other caller's look-up, and a
-// bind mount that is being made from it at that moment fails with ENOENT, and so does the container that wants it.
+// Lookup finds a name.
 func (t *Tree) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
 	parent := node(h.NodeId)
-	if parent == node(fuse.FUSE_ROOT_ID) && name == slotsName {
-		return t.found(sharedNode(slotsDir), nameTimeout, h, out)
-	}
-	if parent == sharedNode(slotsDir) {
+	switch parent {
+	case topNode(ownDir):
 		c := t.registry.ByID(name)
 		if c == nil {
 			return fuse.ENOENT
 		}
 		defer c.Release()
-		return t.found(ownNode(c.Slot, viewRoot), 0, h, out)
+		return t.found(ownNode(c.Slot, root), 0, h, out)
+	case topNode(sharedDir):
+		slot, err := strconv.ParseUint(name, 10, 64)
+		if err != nil || slot > t.registry.LastSlot() || strconv.FormatUint(slot, 10) != name {
+			return fuse.ENOENT
+		}
+		return t.found(sharedNode(slot, root), nameTimeout, h, out)
 	}
-	e := parent.entry().lookup(name)
+	e := parent.lookup(name)
 	if e == 0 {
 		return fuse.ENOENT
 	}
 	return t.found(parent.sibling(e), nameTimeout, h, out)
 }
 
-const slotsName = "c"
+// Readlink leads the caller to the files of the shared tree that are his container's.
+func (t *Tree) Readlink(_ <-chan struct{}, h *fuse.InHeader) ([]byte, fuse.Status) {
+	n := node(h.NodeId)
+	if !n.top() || !n.entry().isLink() {
+		return nil, fuse.EINVAL
+	}
+	slot := uint64(0)
+	if c, err := t.registry.Resolve(int(h.Pid)); err == nil && c != nil {
+		slot = c.Slot
+		c.Release()
+	}
+	target := strconv.AppendUint([]byte("by/"), slot, 10)
+	if n.entry() == procLink {
+		return append(target, "/proc"...), fuse.OK
+	}
+	return append(target, "/sys"...), fuse.OK
+}
 
 func (t *Tree) found(n node, timeout time.Duration, h *fuse.InHeader, out *fuse.EntryOut) fuse.Status {
 	out.NodeId = uint64(n)
@@ -105,9 +124,13 @@ func (t *Tree) attr(n node, h *fuse.InHeader, out *fuse.Attr) (time.Duration, fu
 	out.SetTimes(&now, &now, &now)
 	if n.entry().isDir() {
 		out.Mode, out.Nlink, out.Blksize = syscall.S_IFDIR|0o555, 2, 4096
-		if n.entry() == slotsDir {
+		if n == topNode(ownDir) {
 			out.Mode = syscall.S_IFDIR | 0o700
 		}
+		return dirTimeout, fuse.OK
+	}
+	if n.entry().isLink() {
+		out.Mode, out.Nlink, out.Blksize = syscall.S_IFLNK|0o777, 1, 4096
 		return dirTimeout, fuse.OK
 	}
 	f := n.entry().file()
@@ -117,15 +140,15 @@ func (t *Tree) attr(n node, h *fuse.InHeader, out *fuse.Attr) (time.Duration, fu
 	out.Mode, out.Nlink = syscall.S_IFREG|f.Mode, 1
 	c := t.identify(n, int(h.Pid), f)
 	defer c.Release()
-	timeout := fileTimeout
-	if !n.own() {
-		timeout = 0 // each container's size is another
+	timeout, size, exact := fileTimeout, uint64(0), false
+	if pinned(n, c) {
+		size, exact = t.pages.size(n, int(h.Pid), func() ([]byte, error) { return t.render(nil, f, c, int(h.Pid)) })
 	}
-	size, exact := t.pages.size(n, int(h.Pid), func() ([]byte, error) { return t.render(nil, f, c, int(h.Pid)) })
-	if exact {
-		timeout = 0
-	} else {
+	if !exact {
 		size = t.sizeHint(f, c, int(h.Pid))
+	}
+	if exact || !pinned(n, c) {
+		timeout = 0 // of the next reader it may be another one
 	}
 	out.Size = size
 	out.Blocks = (out.Size + 511) / 512
@@ -150,6 +173,18 @@ func (t *Tree) sizeHint(f *File, c *container.Container, caller int) uint64 {
 		return uint64(length.Load())
 	}
 	return (uint64(length.Load()) + growth + page - 1) / page * page
+}
+
+// pinned says that all who read the inode of a node are shown this container: in its own tree, and in the shared one where
+// its files were bound from inside of it.
+func pinned(n node, c *container.Container) bool {
+	switch {
+	case n.own():
+		return true
+	case c == nil:
+		return n.slot() == 0
+	}
+	return n.slot() == c.Slot
 }
 
 // lengths are the lengths of a container's files, or of the machine's.
@@ -205,9 +240,10 @@ func (t *Tree) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.
 		return fuse.EACCES
 	}
 	h := &handle{node: n, file: f, container: t.identify(n, int(in.Pid), f)}
-	if n.own() {
+	if pinned(n, h.container) {
 		t.pages.open(h, int(in.Pid))
-	} else {
+	}
+	if !n.own() {
 		t.turns.wait(h)
 	}
 	out.Fh = t.handles.add(h)
@@ -227,7 +263,10 @@ func (t *Tree) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadRe
 	// The kernel names the owner of a read(2), and nobody for a read that fills its page cache.
 	paged := in.ReadFlags&fuse.READ_LOCKOWNER == 0
 	switch {
-	case paged && h.node.own():
+	case paged && pinned(h.node, h.container):
+		if !h.node.own() {
+			t.turns.read(h)
+		}
 		n, err = t.pages.read(h, buf, in.Offset, render)
 	case paged:
 		t.turns.read(h)
@@ -272,21 +311,22 @@ func (t *Tree) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, _ *fuse.OpenOut) fuse
 func (t *Tree) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	n := node(in.NodeId)
 	list := []fuse.DirEntry{{Name: ".", Ino: uint64(n), Mode: syscall.S_IFDIR}, {Name: "..", Ino: uint64(n), Mode: syscall.S_IFDIR}}
-	if n == sharedNode(slotsDir) {
+	switch n {
+	case topNode(ownDir):
 		for _, c := range t.registry.Announced() {
 			list = append(list, fuse.DirEntry{Name: c.ID, Mode: syscall.S_IFDIR, Ino: uint64(n)})
 		}
-	} else {
-		if n == node(fuse.FUSE_ROOT_ID) {
-			list = append(list, fuse.DirEntry{Name: slotsName, Mode: syscall.S_IFDIR, Ino: uint64(sharedNode(slotsDir))})
+	case topNode(sharedDir):
+		list = append(list, fuse.DirEntry{Name: "0", Mode: syscall.S_IFDIR, Ino: uint64(sharedNode(0, root))})
+	}
+	for _, c := range n.names() {
+		d := fuse.DirEntry{Name: c.name, Mode: syscall.S_IFREG, Ino: uint64(n.sibling(c.entry))}
+		if c.entry.isDir() {
+			d.Mode = syscall.S_IFDIR
+		} else if c.entry.isLink() {
+			d.Mode = syscall.S_IFLNK
 		}
-		for _, c := range children[n.entry()] {
-			d := fuse.DirEntry{Name: c.name, Mode: syscall.S_IFREG, Ino: uint64(n.sibling(c.entry))}
-			if c.entry.isDir() {
-				d.Mode = syscall.S_IFDIR
-			}
-			list = append(list, d)
-		}
+		list = append(list, d)
 	}
 	for i := min(in.Offset, uint64(len(list))); i < uint64(len(list)); i++ {
 		list[i].Off = i + 1

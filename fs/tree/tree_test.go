@@ -28,7 +28,9 @@ func total(text string) int {
 func TestLayout(t *testing.T) {
 	c := mount(t)
 	for path, want := range map[string][]string{
-		"":                              {".", "..", "c", "proc", "sys"},
+		"":                              {".", "..", "by", "c", "proc", "sys"},
+		"by":                            {".", "..", "0"},
+		"by/0":                          {".", "..", "proc", "sys"},
 		"c":                             {".", "..", "web"},
 		"proc":                          {".", "..", "cpuinfo", "loadavg", "meminfo", "stat", "swaps", "uptime"},
 		"sys/devices/system":            {".", "..", "cpu"},
@@ -42,7 +44,8 @@ func TestLayout(t *testing.T) {
 			t.Errorf("%q: %v, want %v", path, got, want)
 		}
 	}
-	for _, names := range [][]string{{"nothing"}, {"proc", "web"}, {"c", "other"}, {"c", "web", "c"}, {"proc", "c"}, {"proc", ""}} {
+	for _, names := range [][]string{{"nothing"}, {"proc", "web"}, {"c", "other"}, {"c", "web", "c"}, {"proc", "c"}, {"proc", ""},
+		{"by", "x"}, {"by", "00"}, {"by", "-1"}, {"by", "4711"}, {"by", "0", "by"}} {
 		parent := c.walk(machinePID, names[:len(names)-1]...)
 		if _, errno := c.lookup(parent, machinePID, names[len(names)-1]); errno != int32(syscall.ENOENT) {
 			t.Errorf("%v: errno %d, want ENOENT", names, errno)
@@ -122,18 +125,28 @@ func TestIdentityIsTheOpeners(t *testing.T) {
 	}
 }
 
-// A name of the shared tree that meant another node to every caller could not be bound while others look it up.
-func TestNamesOfTheSharedTreeMeanTheSameToAll(t *testing.T) {
+// The links lead each container to inodes of its own; every name means the same to all, or a bind mount of it could fail
+// beside other readers.
+func TestSharedTreeLeadsEachContainerToItsOwnInodes(t *testing.T) {
 	c := mount(t)
-	n := c.walk(machinePID, "proc", "meminfo")
+	seen := map[node]bool{}
 	for _, pid := range []uint32{machinePID, onePID, webPID} {
-		out, errno := c.lookup(c.walk(pid, "proc"), pid, "meminfo")
-		if errno != 0 || node(out.NodeId) != n || out.EntryValid == 0 {
-			t.Errorf("reader %d: errno %d, node %x, good for %d s; want node %x, remembered", pid, errno, out.NodeId, out.EntryValid, n)
+		n := c.walk(pid, "proc", "meminfo")
+		if again := c.walk(pid, "proc", "meminfo"); again != n || seen[n] {
+			t.Errorf("reader %d: node %x, then %x; others: %v", pid, n, again, seen)
 		}
-		if out.AttrValid != 0 || out.AttrValidNsec != 0 {
-			t.Errorf("reader %d: a size good for %d s, and other readers have others", pid, out.AttrValid)
+		seen[n] = true
+		link, errno := c.lookup(node(fuse.FUSE_ROOT_ID), pid, "proc")
+		if errno != 0 || link.Mode != syscall.S_IFLNK|0o777 || node(link.NodeId) != topNode(procLink) || link.EntryValid == 0 {
+			t.Errorf("reader %d: errno %d, %+v", pid, errno, link)
 		}
+		// Whose files a link led to does not matter to what is shown: the opener does.
+		if got := total(c.cat(n, onePID)); got != 100 {
+			t.Errorf("the inode of reader %d shows a container of 100 MiB %d MiB", pid, got)
+		}
+	}
+	if target := c.readlink(c.mustLookup("sys"), 0); target != "by/0/sys" {
+		t.Errorf("a reader that is not visible is led to %s", target)
 	}
 }
 

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// turns keeps containers apart that read an inode of the shared tree through the kernel's page cache (see pages): the
-// cache is one for all of them, and what one read there the other would get. The kernel empties it at every open, so
-// containers are let in one after the other: an open waits while handles of another container may still read there.
+// turns keeps containers apart that read one inode of the shared tree through the kernel's page cache (see pages), as where
+// the host bound it for all of them: what one read there the other would get. The kernel empties the cache at every
+// open, so containers are let in one after the other: an open waits while handles of another may still read there.
 //
 // An inode takes turns from the first read through the page cache on, until it has seen none for a while. A handle's
 // turn ends when it is closed, when it turns out to be read with read(2), or after turnFor.
