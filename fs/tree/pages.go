@@ -31,8 +31,8 @@ const (
 // How long somebody counts as in the midst of reading: after he was told a size, until he opens the file; and after
 // he opened it or the kernel read for him, until he closes it. Who keeps a descriptor for longer must not hold up others.
 const (
-	openingFor = 50 * time.Millisecond
-	readingFor = 200 * time.Millisecond
+	openingFor = 250 * time.Millisecond
+	readingFor = 500 * time.Millisecond
 )
 
 // forgetAfter is how long an inode is kept track of after its last read through the page cache.
