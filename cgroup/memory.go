@@ -61,12 +61,29 @@ func (g *Group) ReadMemory(m *Memory) error {
 			break
 		}
 	}
+	m.bindHidden()
 	for i := range g.hugetlb {
 		if err := g.hugetlb[i].read(s, m); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// bindHidden puts a limit of a level that is not mounted here, which v1 tells of, on the Group's own.
+func (m *Memory) bindHidden() {
+	hidden := m.Stat.HierarchicalLimit
+	if hidden == 0 || len(m.Levels) == 0 {
+		return
+	}
+	for i := range m.Levels {
+		if m.Levels[i].Limit <= hidden {
+			return
+		}
+	}
+	if hidden < v1Unlimited {
+		m.Levels[0].Limit = hidden
+	}
 }
 
 // readLevel appends one level to m, or says that it and those above it do not bind.
@@ -229,6 +246,9 @@ func (s *MemoryStat) v2Field(key []byte) *uint64 {
 
 // v1Field is the field of a hierarchical counter of cgroup v1's memory.stat.
 func (s *MemoryStat) v1Field(key []byte) *uint64 {
+	if string(key) == "hierarchical_memory_limit" {
+		return &s.HierarchicalLimit
+	}
 	key, total := bytes.CutPrefix(key, []byte("total_"))
 	if !total {
 		return nil

@@ -31,15 +31,18 @@ func parseNumber(text []byte) (uint64, error) {
 	return n, nil
 }
 
-// parseLimit reads a file that holds one limit in bytes: "max" of v2, or v1's PAGE_COUNTER_MAX, which depends on the
-// page size and is 0x7ffffffffffff000 for 4 KiB; no machine has 1<<60 bytes.
+// v1Unlimited is below v1's PAGE_COUNTER_MAX, which depends on the page size and is 0x7ffffffffffff000 for 4 KiB; no
+// machine has as many bytes.
+const v1Unlimited = 1 << 60
+
+// parseLimit reads a file that holds one limit in bytes: "max" of v2, or v1's number.
 func parseLimit(text []byte) (uint64, error) {
 	text = bytes.TrimSpace(text)
 	if string(text) == "max" {
 		return Unlimited, nil
 	}
 	n, err := parseNumber(text)
-	if n >= 1<<60 {
+	if n >= v1Unlimited {
 		n = Unlimited
 	}
 	return n, err

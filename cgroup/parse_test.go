@@ -150,3 +150,21 @@ func FuzzMemoryStat(f *testing.F) {
 		}
 	})
 }
+
+// A limit above what is mounted here, as in a container that runs a daemon of its own, is seen in memory.stat alone.
+func TestHiddenLimitBinds(t *testing.T) {
+	for _, test := range []struct{ own, parent, hidden, want uint64 }{
+		{Unlimited, Unlimited, 1 << 28, 1 << 28},
+		{1 << 30, Unlimited, 1 << 28, 1 << 28},
+		{1 << 30, 1 << 28, 1 << 28, 1 << 30}, // the parent's, which is on the path
+		{1 << 27, Unlimited, 1 << 27, 1 << 27},
+		{Unlimited, Unlimited, 0x7ffffffffffff000, Unlimited},
+		{Unlimited, Unlimited, 0, Unlimited}, // v2
+	} {
+		m := Memory{Levels: []MemoryLevel{{Limit: test.own}, {Limit: test.parent}}}
+		m.Stat.HierarchicalLimit = test.hidden
+		if m.bindHidden(); m.Levels[0].Limit != test.want {
+			t.Errorf("%+v: the own level's limit is %d", test, m.Levels[0].Limit)
+		}
+	}
+}

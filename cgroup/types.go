@@ -64,6 +64,9 @@ type MemoryStat struct {
 	Slab, SlabReclaimable, SlabUnreclaimable                        uint64
 	KernelStack, PageTables, SecPageTables, Percpu, Vmalloc         uint64
 	SwapCached, Zswap, Zswapped, AnonTHP, FileTHP, ShmemTHP         uint64
+	// HierarchicalLimit is v1's hierarchical_memory_limit, the smallest limit on the path, those of levels included that
+	// are not mounted here; 0 elsewhere.
+	HierarchicalLimit uint64
 	// KmemUsage is memory.kmem.usage_in_bytes of v1, 0 elsewhere.
 	KmemUsage uint64
 }

@@ -35,7 +35,7 @@ const (
 	readingFor = 500 * time.Millisecond
 )
 
-// forgetAfter is how long an inode is kept track of after its last read through the page cache.
+// forgetAfter is how long, at least, an inode is kept track of after its last read through the page cache.
 const forgetAfter = time.Minute
 
 type inode struct {
