@@ -48,7 +48,8 @@ func TestMemoryStatOf419(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := MemoryStat{File: 25559040, Anon: 3649536, Shmem: 405504, FileMapped: 1622016, FileDirty: 12288,
-		FileWriteback: 24576, InactiveAnon: 1216512, ActiveAnon: 2838528, InactiveFile: 18247680, ActiveFile: 6893568}
+		FileWriteback: 24576, InactiveAnon: 1216512, ActiveAnon: 2838528, InactiveFile: 18247680, ActiveFile: 6893568,
+		HierarchicalLimit: 134217728}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
