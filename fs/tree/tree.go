@@ -145,7 +145,7 @@ func (t *Tree) attr(n node, h *fuse.InHeader, out *fuse.Attr) (time.Duration, fu
 		size, exact = t.pages.size(n, int(h.Pid), func() ([]byte, error) { return t.render(nil, f, c, int(h.Pid)) })
 	}
 	if !exact {
-		size = t.sizeHint(f, c, int(h.Pid))
+		size = t.sizeHint(f, c)
 	}
 	if exact || !pinned(n, c) {
 		timeout = 0 // of the next reader it may be another one
@@ -163,16 +163,21 @@ func (t *Tree) attr(n node, h *fuse.InHeader, out *fuse.Attr) (time.Duration, fu
 // sizeHint is a size that the content does not exceed, but by less than a page: sendfile(2) and splice(2) read no
 // further than a file's size, which the kernel shrinks by itself to what a read gave (but not when it is told another one
 // at that moment: then it pads with zeros), and a page of a private mapping that lies beyond the content cannot be read.
-func (t *Tree) sizeHint(f *File, c *container.Container, caller int) uint64 {
+func (t *Tree) sizeHint(f *File, c *container.Container) uint64 {
 	const page, growth = 4096, 64
-	length := &t.lengths(c)[f.index]
-	if length.Load() == 0 {
-		_, _ = t.render(nil, f, c, caller) // a machine that can't be read shows when the file is
+	length := t.lengths(c)[f.index].Load()
+	if length == 0 {
+		// Not the container's own: a runtime binds the files before it has set the limits, and from its first look at
+		// stat on the CPUs that the container sees count.
+		if t.machine[f.index].Load() == 0 {
+			_, _ = t.render(nil, f, nil, 0) // a machine that can't be read shows when the file is
+		}
+		length = t.machine[f.index].Load()
 	}
 	if f.sameLength && t.narrow {
-		return uint64(length.Load())
+		return uint64(length)
 	}
-	return (uint64(length.Load()) + growth + page - 1) / page * page
+	return (uint64(length) + growth + page - 1) / page * page
 }
 
 // pinned says that all who read the inode of a node are shown this container: in its own tree, and in the shared one where

@@ -150,6 +150,24 @@ func TestSharedTreeLeadsEachContainerToItsOwnInodes(t *testing.T) {
 	}
 }
 
+// A runtime binds the files, and so asks for their sizes, before it has set the limits.
+func TestLimitsSetAfterTheBind(t *testing.T) {
+	c := mount(t)
+	c.m.Write("sys/fs/cgroup/c2/cpu.max", "max 100000\n")
+	n := c.walk(machinePID, "c", "web", "proc", "stat")
+	if _, errno := c.getattr(n, webPID); errno != 0 {
+		t.Fatalf("getattr: errno %d", errno)
+	}
+	time.Sleep(300 * time.Millisecond)
+	c.m.Write("sys/fs/cgroup/c2/cpu.max", "50000 100000\n")
+	total, _, _ := strings.Cut(c.cat(n, webPID), "\n")
+	_, row, _ := strings.Cut(c.cat(n, webPID), "\n")
+	row, _, _ = strings.Cut(row, "\n")
+	if a, b := strings.Fields(total)[1:], strings.Fields(row)[1:]; !slices.Equal(a, b) {
+		t.Errorf("time of CPUs that the container never had: %v in all, %v of its one", a, b)
+	}
+}
+
 func TestReadAtAnyOffset(t *testing.T) {
 	c := mount(t)
 	n := c.walk(machinePID, "c", "web", "proc", "meminfo")
