@@ -1,6 +1,9 @@
 package cgroup
 
-import "bytes"
+import (
+	"bytes"
+	"fmt"
+)
 
 // memoryFiles are the files of the memory controller along a Group's path.
 type memoryFiles struct {
@@ -93,6 +96,10 @@ func (f *memoryFiles) readLevel(l *memoryLevelFiles, s *scratch, m *Memory) (las
 	var ok bool
 	if own {
 		if level.Usage, ok, err = parse(l.usage, s, parseNumber); !ok {
+			if err == nil && f.version == V1 {
+				// No v1 cgroup is without it, but one that is being made or removed.
+				err = fmt.Errorf("%w: %s", ErrGone, l.path)
+			}
 			return false, err
 		}
 	} else if f.version == V1 {
