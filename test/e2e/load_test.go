@@ -44,7 +44,11 @@ func checkLoad(t *testing.T, got float64, busy time.Duration) {
 	const step = 5 * time.Second
 	slack := loadSlack(t, 0.02)
 	low, high := expectedLoad(max(0, busy-step)), expectedLoad(busy+step)
-	if got < low-slack || got > high+slack {
+	over := slack
+	if inVM {
+		over = 0.6 // the readers' own tasks wait for a CPU for seconds there, and are load
+	}
+	if got < low-slack || got > high+over {
 		t.Errorf("load %.2f after %v of one busy task, want %.2f (%.2f to %.2f)", got, busy, expectedLoad(busy), low, high)
 	}
 }
