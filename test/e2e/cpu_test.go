@@ -56,7 +56,7 @@ func TestBurn(t *testing.T) {
 				t.Logf("rows: %v, then %v\n%s", before, after, busyGroup.counters())
 			}
 			kept := 100 * (used + throttled).Seconds() / capacity
-			if !near(work+steal, kept, 3) {
+			if !near(work+steal, kept, 4) && !inVM { // where the two are read seconds apart
 				t.Errorf("us+sy+st is %.1f %%, the kernel counted %.1f %% used or held back", work+steal, kept)
 			}
 			switch entitled := 1.5 * wall.Seconds(); {
