@@ -181,9 +181,6 @@ func (g *Group) check() error {
 	return nil
 }
 
-// Paths is where the Group was opened.
-func (g *Group) Paths() Paths { return g.paths }
-
 // ID identifies this incarnation of the cgroup: the inode number of its directory, that of the CPU usage where there is
 // one. A read that finds the cgroup removed and made again at its path goes on with the new one, and changes the ID.
 // The root's is 0.

@@ -35,7 +35,6 @@ func newServeCommand() *cobra.Command {
 				"lxcfs-compat": func() { c.LXCFSCompat = flags.LXCFSCompat },
 				"socket":       func() { c.Socket = flags.Socket },
 				"swap":         func() { c.Swap = flags.Swap },
-				"log-level":    func() {},
 			} {
 				if cmd.Flags().Changed(name) {
 					keep()

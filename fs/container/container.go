@@ -48,11 +48,10 @@ type Container struct {
 	load loadAvg
 	refs atomic.Int32
 
-	ledgerName  string
-	ledgerMu    sync.Mutex
-	ledger      *ledger
-	openLedger  func(c *Container) (*ledger, error)
-	closeLedger func(c *Container, l *ledger)
+	ledgerName string
+	ledgerMu   sync.Mutex
+	ledger     *ledger
+	registry   *Registry // of the ledgers
 }
 
 // Lengths holds a number of bytes for each virtual file.
@@ -140,7 +139,7 @@ func (c *Container) times() (*ledger, error) {
 	c.ledgerMu.Lock()
 	defer c.ledgerMu.Unlock()
 	if c.ledger == nil {
-		l, err := c.openLedger(c)
+		l, err := c.registry.openLedger(c)
 		if err != nil {
 			return nil, err
 		}
@@ -207,7 +206,7 @@ func (c *Container) Release() {
 	c.ledgerMu.Lock()
 	defer c.ledgerMu.Unlock()
 	if c.ledger != nil {
-		c.closeLedger(c, c.ledger)
+		c.registry.closeLedger(c, c.ledger)
 		c.ledger = nil
 	}
 }

@@ -176,7 +176,7 @@ func (r *Registry) newContainer(id string, paths cgroup.Paths, init *process) (*
 	} else {
 		c.start = r.oldest(group)
 	}
-	c.openLedger, c.closeLedger, c.ledgerName = r.openLedger, r.closeLedger, ledgerName(group.ID(), c.start)
+	c.registry, c.ledgerName = r, ledgerName(group.ID(), c.start)
 	c.seedLoad(r.now())
 	return c, nil
 }
