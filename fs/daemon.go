@@ -13,6 +13,7 @@ import (
 	"github.com/scopefs/scopefs/fs/container"
 	"github.com/scopefs/scopefs/fs/control"
 	"github.com/scopefs/scopefs/fs/host"
+	"github.com/scopefs/scopefs/fs/policy"
 	"github.com/scopefs/scopefs/fs/server"
 	"github.com/scopefs/scopefs/fs/tree"
 )
@@ -25,8 +26,8 @@ type Options struct {
 	Socket string
 	// LXCFSCompat is a second place to show the mount at, such as /var/lib/lxcfs; "" for none.
 	LXCFSCompat string
-	// NoSwap shows every container without swap.
-	NoSwap bool
+	// Policy is how containers are shown.
+	Policy policy.Policy
 }
 
 // LedgerDir is where a daemon with this mount point keeps the CPU ledgers.
@@ -77,7 +78,7 @@ func (d *Daemon) start() (err error) {
 	if d.host, err = host.Open(""); err != nil {
 		return err
 	}
-	d.registry, err = container.Open(d.host, container.Options{LedgerDir: LedgerDir(d.opts.Mount), NoSwap: d.opts.NoSwap})
+	d.registry, err = container.Open(d.host, container.Options{LedgerDir: LedgerDir(d.opts.Mount), Policy: d.opts.Policy})
 	if err != nil {
 		return err
 	}
@@ -165,7 +166,7 @@ func (d *Daemon) Announce(id string, pid int) (path string, files []string, err 
 		return "", nil, err
 	}
 	slog.Info("container announced", "id", id, "pid", pid, "slot", c.Slot)
-	return d.subtree(id), tree.Paths(), nil
+	return d.subtree(id), d.tree.Files(c.Policy()), nil
 }
 
 // Forget implements control.Handler.

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/scopefs/scopefs/fs"
+	"github.com/scopefs/scopefs/fs/policy"
 )
 
 const defaultMount = "/run/scopefs/fs"
@@ -68,7 +69,7 @@ func serve(c config) error {
 	if !signal.Ignored(unix.SIGHUP) { // as under nohup
 		signal.Notify(ended, unix.SIGHUP)
 	}
-	d, err := fs.Start(fs.Options{Mount: c.Mount, LXCFSCompat: c.LXCFSCompat, Socket: c.Socket, NoSwap: !c.Swap})
+	d, err := fs.Start(fs.Options{Mount: c.Mount, LXCFSCompat: c.LXCFSCompat, Socket: c.Socket, Policy: policy.Policy{NoSwap: !c.Swap}})
 	if err != nil {
 		return err
 	}

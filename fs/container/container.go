@@ -9,6 +9,7 @@ import (
 
 	"github.com/scopefs/scopefs/cgroup"
 	"github.com/scopefs/scopefs/fs/host"
+	"github.com/scopefs/scopefs/fs/policy"
 	"github.com/scopefs/scopefs/fs/view"
 )
 
@@ -43,7 +44,7 @@ type Container struct {
 	start time.Duration // CLOCK_BOOTTIME when it started
 	// announced tells a container of the control socket from one that was found by its reader.
 	announced bool
-	noSwap    bool
+	policy    atomic.Pointer[policy.Policy]
 
 	load loadAvg
 	refs atomic.Int32
@@ -54,6 +55,9 @@ type Container struct {
 	registry   *Registry // of the ledgers
 }
 
+// Policy is how the container is shown.
+func (c *Container) Policy() *policy.Policy { return c.policy.Load() }
+
 // Lengths holds a number of bytes for each virtual file.
 type Lengths [256]atomic.Uint32
 
@@ -61,7 +65,7 @@ type Lengths [256]atomic.Uint32
 // that are not nil are reused. h must hold the CPU lists when need has anything of CPUs.
 func (c *Container) Snapshot(need Need, h *host.Snapshot, reader int, dst *Snapshot) error {
 	v := &dst.View
-	*v = view.Container{NoSwap: c.noSwap, Age: -1}
+	*v = view.Container{Policy: *c.policy.Load(), Age: -1}
 	if need&NeedMemory != 0 {
 		if err := c.group.ReadMemory(&dst.memory); err != nil {
 			return err
@@ -75,7 +79,7 @@ func (c *Container) Snapshot(need Need, h *host.Snapshot, reader int, dst *Snaps
 			return err
 		}
 		v.CPU = &dst.cpu
-		dst.cpus = view.VisibleCPUs(dst.cpus[:0], &dst.cpu, h.OnlineCPUs)
+		dst.cpus = view.VisibleCPUs(dst.cpus[:0], &dst.cpu, h.OnlineCPUs, &v.Policy)
 		v.CPUs = dst.cpus
 	}
 	if need&NeedTimes != 0 && dst.cpu.Version != cgroup.V0 {

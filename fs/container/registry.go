@@ -18,6 +18,7 @@ import (
 	"github.com/scopefs/scopefs/cgroup"
 	"github.com/scopefs/scopefs/fs/control"
 	"github.com/scopefs/scopefs/fs/host"
+	"github.com/scopefs/scopefs/fs/policy"
 )
 
 // maxFound bounds the containers that were found by their readers and are kept, whatever a hostile container makes of
@@ -32,8 +33,8 @@ type Options struct {
 	LedgerDir string
 	// ReadOnly looks at the ledgers of another process without writing to them.
 	ReadOnly bool
-	// NoSwap shows every container without swap.
-	NoSwap bool
+	// Policy is how containers are shown.
+	Policy policy.Policy
 }
 
 // Registry finds the container of a reader.

@@ -169,7 +169,8 @@ func (r *Registry) newContainer(id string, paths cgroup.Paths, init *process) (*
 		init.close()
 		return nil, err
 	}
-	c := &Container{ID: id, Slot: r.lastSlot.Add(1), paths: paths, group: group, proc: r.proc, init: init, noSwap: r.opts.NoSwap}
+	c := &Container{ID: id, Slot: r.lastSlot.Add(1), paths: paths, group: group, proc: r.proc, init: init}
+	c.policy.Store(&r.opts.Policy)
 	c.refs.Store(1)
 	if init != nil {
 		c.start = init.start

@@ -70,6 +70,12 @@ func (f *FS) files() func(yield func(*file, string) bool) {
 	}
 }
 
+// Exists says whether the machine's kernel has a file or directory, named by its path below the root.
+func (f *FS) Exists(path string) bool {
+	_, err := os.Lstat(filepath.Join("/", f.root, path))
+	return err == nil
+}
+
 // Close closes the files. The snapshots that were taken stay good.
 func (f *FS) Close() error {
 	var errs []error

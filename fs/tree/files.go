@@ -22,6 +22,8 @@ type File struct {
 	// sameLength says that the content has the same length every time, short of a value that outgrows its column.
 	sameLength bool
 
+	// name is what policies call it by; the files of a tree below /sys share one.
+	name      string
 	index     int
 	host      host.Need
 	container container.Need
@@ -63,9 +65,18 @@ var files = numbered([]File{
 
 func numbered(list []File) []File {
 	for i := range list {
-		list[i].index = i
+		list[i].index, list[i].name = i, policyName(list[i].Path)
 	}
 	return list
+}
+
+// policyName is which of policy.Files a path belongs to.
+func policyName(p string) string {
+	if name, ok := strings.CutPrefix(p, "proc/"); ok {
+		return name
+	}
+	name, _, _ := strings.Cut(strings.TrimPrefix(p, "sys/devices/system/"), "/")
+	return name
 }
 
 func cpuList(name string, render renderer) File {
@@ -78,7 +89,7 @@ func cpuList(name string, render renderer) File {
 // renderer appends a file's content to dst; c is nil for the machine's own.
 type renderer func(dst []byte, h *host.Snapshot, c *view.Container) []byte
 
-// Paths are the paths of all virtual files.
+// Paths are the paths of all virtual files, whether this machine's kernel has them or not.
 func Paths() []string {
 	list := make([]string, len(files))
 	for i := range files {

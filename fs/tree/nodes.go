@@ -65,7 +65,7 @@ const (
 var topNames = []child{{"by", sharedDir}, {"c", ownDir}, {"proc", procLink}, {"sys", sysLink}}
 
 // dirs are the directories below a view's root. Only ever append.
-var dirs = []string{"proc", "sys", "sys/devices", "sys/devices/system", "sys/devices/system/cpu"}
+var dirs = []string{"proc", "sys", "sys/devices", "sys/devices/system", "sys/devices/system/cpu", "proc/pressure"}
 
 // file is the virtual file of an entry, nil for a directory or nothing.
 func (e entryID) file() *File {
@@ -107,6 +107,18 @@ var children = func() map[entryID][]child {
 		slices.SortFunc(l, func(a, b child) int { return strings.Compare(a.name, b.name) })
 	}
 	return list
+}()
+
+// paths are the entries below a view's root by their paths.
+var paths = func() map[entryID]string {
+	all := map[entryID]string{}
+	for i, d := range dirs {
+		all[firstDir+entryID(i)] = d
+	}
+	for i := range files {
+		all[firstFile+entryID(i)] = files[i].Path
+	}
+	return all
 }()
 
 // names lists what is in a directory by itself; the containers in c and by come and go.

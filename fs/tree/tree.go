@@ -13,6 +13,7 @@ import (
 	"github.com/scopefs/scopefs/cgroup"
 	"github.com/scopefs/scopefs/fs/container"
 	"github.com/scopefs/scopefs/fs/host"
+	"github.com/scopefs/scopefs/fs/policy"
 )
 
 // How long the kernel may keep what it was told. A name in a container's own subtree never means anything else. The
@@ -32,6 +33,7 @@ type Tree struct {
 	handles   handles
 	pages     pages
 	turns     turns
+	absent    map[entryID]bool  // the files and directories that the machine's kernel does not have
 	narrow    bool              // the numbers of meminfo fit into their columns
 	machine   container.Lengths // of the machine's own contents
 	Fallbacks Fallbacks
@@ -39,7 +41,10 @@ type Tree struct {
 
 // New makes the tree over the machine and its containers.
 func New(hostFS *host.FS, registry *container.Registry) *Tree {
-	t := &Tree{RawFileSystem: fuse.NewDefaultRawFileSystem(), host: hostFS, registry: registry}
+	t := &Tree{RawFileSystem: fuse.NewDefaultRawFileSystem(), host: hostFS, registry: registry, absent: map[entryID]bool{}}
+	for e, path := range paths {
+		t.absent[e] = !hostFS.Exists(path)
+	}
 	var h host.Snapshot
 	if err := hostFS.Snapshot(host.NeedMeminfo, &h); err == nil {
 		t.narrow = len(memTotal.Find(h.Meminfo)) <= len("MemTotal:")+memColumn
@@ -78,7 +83,7 @@ func (t *Tree) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, out *fus
 		return t.found(sharedNode(slot, root), nameTimeout, h, out)
 	}
 	e := parent.lookup(name)
-	if e == 0 {
+	if e == 0 || t.absent[e] {
 		return fuse.ENOENT
 	}
 	return t.found(parent.sibling(e), nameTimeout, h, out)
@@ -216,9 +221,13 @@ func (t *Tree) identify(n node, pid int, f *File) *container.Container {
 	return c
 }
 
-// render renders the container's numbers, or the machine's where the container's can't be read.
+// render renders the container's numbers, or the machine's where the container's can't be read or are not wanted.
 func (t *Tree) render(dst []byte, f *File, c *container.Container, reader int) ([]byte, error) {
-	out, err := f.Render(dst, t.host, c, reader)
+	shown := c
+	if c != nil && !c.Policy().Shows(f.name) {
+		shown = nil
+	}
+	out, err := f.Render(dst, t.host, shown, reader)
 	var unreadable *containerError
 	if errors.As(err, &unreadable) {
 		reason := "unreadable"
@@ -232,6 +241,17 @@ func (t *Tree) render(dst []byte, f *File, c *container.Container, reader int) (
 		t.lengths(c)[f.index].Store(uint32(len(out) - len(dst)))
 	}
 	return out, err
+}
+
+// Files lists the files that are bound into a container that is shown as the policy says.
+func (t *Tree) Files(p *policy.Policy) []string {
+	var list []string
+	for i := range files {
+		if f := &files[i]; !t.absent[firstFile+entryID(i)] && p.Shows(f.name) {
+			list = append(list, f.Path)
+		}
+	}
+	return list
 }
 
 // Open fixes whose numbers the new file descriptor shows.
@@ -325,6 +345,9 @@ func (t *Tree) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryLis
 		list = append(list, fuse.DirEntry{Name: "0", Mode: syscall.S_IFDIR, Ino: uint64(sharedNode(0, root))})
 	}
 	for _, c := range n.names() {
+		if t.absent[c.entry] {
+			continue
+		}
 		d := fuse.DirEntry{Name: c.name, Mode: syscall.S_IFREG, Ino: uint64(n.sibling(c.entry))}
 		if c.entry.isDir() {
 			d.Mode = syscall.S_IFDIR

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/scopefs/scopefs/cgroup"
+	"github.com/scopefs/scopefs/fs/policy"
 )
 
 // Hz is USER_HZ, the unit of /proc/stat's counters: ticks per second, 100 on every architecture that scopefs runs on.
@@ -16,13 +17,13 @@ const Hz = 100
 type Container struct {
 	// Memory is nil where only the root of the memory hierarchy applies.
 	Memory *cgroup.Memory
-	// NoSwap shows swap as absent (all 0), whatever the limits say.
-	NoSwap bool
+	// Policy is how it is shown; its CPUSource and CPURounding are in CPUs already.
+	Policy policy.Policy
 
 	// CPU is nil where only the roots of the cpu hierarchies apply.
 	CPU *cgroup.CPU
-	// CPUs are the physical CPUs behind the visible ones, in order: virtual CPU i stands on CPUs[i]. See VisibleCPUs. They
-	// alone say how many CPUs every file shows; empty: the machine's.
+	// CPUs are the physical CPUs behind the visible ones, ascending: visible CPU i stands on CPUs[i]. See VisibleCPUs. They
+	// alone say how many CPUs every file shows, and number what they are called; empty: the machine's.
 	CPUs []int
 	// Times are the counters of /proc/stat, from the CPU ledger. nil: the machine's rows of CPUs are shown. Of no use
 	// without CPUs.
@@ -32,6 +33,14 @@ type Container struct {
 	Load *Load
 	// Age is the time since the container's init started. Negative: unknown, the machine's uptime is shown.
 	Age time.Duration
+}
+
+// Number is what visible CPU i is called in every file: i, or the number of the physical CPU behind it (policy.IDs).
+func (c *Container) Number(i int) int {
+	if c.Policy.CPUIdentity == policy.IDs {
+		return c.CPUs[i]
+	}
+	return i
 }
 
 // CPUTimes are the CPU counters of a container in USER_HZ ticks.

@@ -23,8 +23,8 @@ func Cpuinfo(dst []byte, h *host.Snapshot, c *Container) []byte {
 			dst = append(dst, line...)
 		}
 	}
-	dst = appendBlocks(dst, info.Blocks, c.CPUs)
-	dst = appendBlocks(dst, info.Details, c.CPUs)
+	dst = appendBlocks(dst, info.Blocks, c)
+	dst = appendBlocks(dst, info.Details, c)
 	return append(dst, info.Tail...)
 }
 
@@ -36,16 +36,16 @@ func cpuinfoText(h *host.Snapshot) []byte {
 	return h.Cpuinfo.Raw
 }
 
-// appendBlocks appends a block for each of cpus.
-func appendBlocks(dst []byte, blocks []host.CPUBlock, cpus []int) []byte {
+// appendBlocks appends a block for each visible CPU.
+func appendBlocks(dst []byte, blocks []host.CPUBlock, c *Container) []byte {
 	if len(blocks) == 0 {
 		return dst
 	}
-	for i, cpu := range cpus {
+	for i, cpu := range c.CPUs {
 		for rest := blockOf(blocks, cpu).Text; len(rest) > 0; {
 			var line []byte
 			line, rest = cutLine(rest)
-			dst = appendBlockLine(dst, line, i, len(cpus))
+			dst = appendBlockLine(dst, line, c.Number(i), len(c.CPUs))
 		}
 	}
 	return dst
@@ -62,7 +62,7 @@ func blockOf(blocks []host.CPUBlock, cpu int) host.CPUBlock {
 	return blocks[i]
 }
 
-// appendBlockLine appends one line of the block of virtual CPU i of n.
+// appendBlockLine appends one line of the block of visible CPU number i, one of n.
 func appendBlockLine(dst, line []byte, i, n int) []byte {
 	key, ok := cutKey(line)
 	if !ok {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/scopefs/scopefs/cgroup"
 	"github.com/scopefs/scopefs/fs/host"
+	"github.com/scopefs/scopefs/fs/policy"
 )
 
 // VisibleCPUs appends to dst the physical CPUs behind the visible ones of a container. It is the one place where the
@@ -14,9 +15,9 @@ import (
 //	visible = min(|set|, max(1, ceil(quota)))
 //
 // quota is the smallest Quota/Period on the path; set is the container's cpuset as far as it is online, or online
-// itself where no cpuset is known. The first visible CPUs of the set are taken, in order. cpu may be nil; both lists
-// ascend.
-func VisibleCPUs(dst []int, cpu *cgroup.CPU, online []int) []int {
+// itself where no cpuset is known. The first visible CPUs of the set are taken, in order. A policy may put the shares in
+// the place of quota, or nothing, and round another way. cpu may be nil; both lists ascend.
+func VisibleCPUs(dst []int, cpu *cgroup.CPU, online []int, p *policy.Policy) []int {
 	start := len(dst)
 	if cpu != nil {
 		dst = appendCommon(dst, cpu.Set, online)
@@ -25,8 +26,8 @@ func VisibleCPUs(dst []int, cpu *cgroup.CPU, online []int) []int {
 		dst = append(dst, online...)
 	}
 	if cpu != nil {
-		if quota, level := quotaCPUs(cpu.Levels); level >= 0 && quota < uint64(len(dst)-start) {
-			dst = dst[:start+int(quota)]
+		if n, ok := wantedCPUs(cpu, p); ok && n < uint64(len(dst)-start) {
+			dst = dst[:start+int(n)]
 		}
 	}
 	return dst
@@ -75,21 +76,41 @@ func lessQuota(a, b *cgroup.CPULevel) bool {
 	return aHigh < bHigh || aHigh == bHigh && aLow < bLow
 }
 
-// quotaCPUs is the quota that binds in CPUs, rounded up and at least 1, and the index of its level, -1 if there is none.
-func quotaCPUs(levels []cgroup.CPULevel) (cpus uint64, level int) {
-	level = BindingQuota(levels)
+// sharesPerCPU is what one CPU is worth in cpu.shares, the kernel's default for a cgroup.
+const sharesPerCPU = 1024
+
+// wantedCPUs is how many CPUs the policy's source gives; ok is false where that sets no bound.
+func wantedCPUs(cpu *cgroup.CPU, p *policy.Policy) (n uint64, ok bool) {
+	switch p.CPUSource {
+	case policy.Cpuset:
+		return 0, false
+	case policy.Shares:
+		return roundCPUs(cpu.Shares, sharesPerCPU, p.CPURounding), cpu.Shares > 0
+	}
+	level := BindingQuota(cpu.Levels)
 	if level < 0 {
-		return 0, level
+		return 0, false
 	}
-	l := &levels[level]
-	cpus = l.Quota / l.Period
-	if l.Quota%l.Period != 0 {
-		cpus++
-	}
-	return max(cpus, 1), level
+	return roundCPUs(cpu.Levels[level].Quota, cpu.Levels[level].Period, p.CPURounding), true
 }
 
-// CPUOnline renders /sys/devices/system/cpu/online: the visible CPUs, numbered from 0. It needs NeedCPULists.
+// roundCPUs is part/whole as a number of CPUs, at least 1.
+func roundCPUs(part, whole uint64, rounding policy.CPURounding) uint64 {
+	n, rest := part/whole, part%whole
+	up := rest > 0
+	if rounding == policy.Round {
+		up = rest >= whole-rest
+	}
+	if up {
+		n++
+	}
+	if rounding == policy.Min2 {
+		return max(n, 2)
+	}
+	return max(n, 1)
+}
+
+// CPUOnline renders /sys/devices/system/cpu/online: the visible CPUs. It needs NeedCPULists.
 func CPUOnline(dst []byte, h *host.Snapshot, c *Container) []byte {
 	return appendCPUs(dst, h.Online, c)
 }
@@ -99,10 +120,13 @@ func CPUPresent(dst []byte, h *host.Snapshot, c *Container) []byte {
 	return appendCPUs(dst, h.Present, c)
 }
 
-// CPUPossible renders /sys/devices/system/cpu/possible: the machine's. Allocators size arrays by it and index them by
-// the physical number that sched_getcpu(3) returns. It needs NeedCPULists.
-func CPUPossible(dst []byte, h *host.Snapshot, _ *Container) []byte {
-	return append(dst, h.Possible...)
+// CPUPossible renders /sys/devices/system/cpu/possible: the machine's, unless the policy is coherent. Allocators size
+// arrays by it and index them by the physical number that sched_getcpu(3) returns. It needs NeedCPULists.
+func CPUPossible(dst []byte, h *host.Snapshot, c *Container) []byte {
+	if c == nil || c.Policy.CPUIdentity != policy.Coherent {
+		return append(dst, h.Possible...)
+	}
+	return appendCPUs(dst, h.Possible, c)
 }
 
 // CPUOffline renders /sys/devices/system/cpu/offline: none, which the kernel prints as an empty line. It needs
@@ -118,6 +142,9 @@ func CPUOffline(dst []byte, h *host.Snapshot, c *Container) []byte {
 func appendCPUs(dst, hostList []byte, c *Container) []byte {
 	if c == nil || len(c.CPUs) == 0 {
 		return append(dst, hostList...)
+	}
+	if c.Policy.CPUIdentity == policy.IDs {
+		return append(cgroup.AppendCPUList(dst, c.CPUs), '\n')
 	}
 	dst = append(dst, '0')
 	if last := len(c.CPUs) - 1; last > 0 {

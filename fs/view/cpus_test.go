@@ -9,6 +9,7 @@ import (
 
 	"github.com/scopefs/scopefs/cgroup"
 	"github.com/scopefs/scopefs/fs/host"
+	"github.com/scopefs/scopefs/fs/policy"
 )
 
 func TestVisibleCPUs(t *testing.T) {
@@ -44,7 +45,7 @@ func TestVisibleCPUs(t *testing.T) {
 		{"online unknown", &cgroup.CPU{Set: []int{3, 4}}, nil, []int{3, 4}},
 		{"nothing known", nil, nil, nil},
 	} {
-		got := VisibleCPUs([]int{99}, test.cpu, test.online)
+		got := VisibleCPUs([]int{99}, test.cpu, test.online, &policy.Policy{})
 		if want := append([]int{99}, test.want...); !slices.Equal(got, want) {
 			t.Errorf("%s: got %v, want %v", test.name, got[1:], test.want)
 		}
@@ -76,7 +77,7 @@ func TestOneCPUCount(t *testing.T) {
 	for _, size := range []int{2, 64, 1024} {
 		h := bigHost(t, size)
 		for _, n := range []int{1, 2, size/2 + 1, size} {
-			c := &Container{CPUs: VisibleCPUs(nil, &cgroup.CPU{Set: h.OnlineCPUs[size-n:]}, h.OnlineCPUs), Age: -1}
+			c := &Container{CPUs: VisibleCPUs(nil, &cgroup.CPU{Set: h.OnlineCPUs[size-n:]}, h.OnlineCPUs, &policy.Policy{}), Age: -1}
 			for _, times := range []*CPUTimes{nil, {}, {Rows: make([]CPURow, n)}, {Rows: make([]CPURow, n+5)}} {
 				c.Times = times
 				list := fmt.Sprintf("0-%d\n", n-1)

@@ -74,7 +74,7 @@ func explainMeminfo(h *host.Snapshot, c *Container) (numbers []Number) {
 // explain is the row's number for a container, without key and unit.
 func (r *meminfoRow) explain(m memory, c *Container) Number {
 	n := Number{Value: r.number(m, c), Source: r.v2, Rule: r.rule}
-	if r.swap && c.NoSwap {
+	if r.swap && c.Policy.NoSwap {
 		n.Source, n.Rule = "", "swap is turned off"
 		return n
 	}
@@ -120,7 +120,7 @@ func relation(level int) string {
 
 // explainSwaps is what meminfo says of swap, as /proc/swaps words it.
 func explainSwaps(h *host.Snapshot, c *Container) []Number {
-	if !hasMemory(c) && !c.NoSwap {
+	if !hasMemory(c) && !c.Policy.NoSwap {
 		return nil
 	}
 	m := newMemory(h, c)
@@ -129,7 +129,7 @@ func explainSwaps(h *host.Snapshot, c *Container) []Number {
 	size.Key, size.Unit = "Size", "kB"
 	used.Key, used.Unit = "Used", "kB"
 	used.Value = size.Value - used.Value
-	if !c.NoSwap {
+	if !c.Policy.NoSwap {
 		used.Rule = "SwapTotal − SwapFree of meminfo"
 	}
 	return []Number{size, used}
@@ -146,9 +146,10 @@ func explainCPUs(c *Container) []Number {
 	if cpu == nil {
 		return []Number{n}
 	}
-	quota, level := quotaCPUs(cpu.Levels)
+	wanted, bounded := wantedCPUs(cpu, &c.Policy)
+	level := BindingQuota(cpu.Levels)
 	switch {
-	case level >= 0 && quota == n.Value && (len(cpu.Set) == 0 || quota < uint64(len(cpu.Set))):
+	case bounded && level >= 0 && wanted == n.Value && (len(cpu.Set) == 0 || wanted < uint64(len(cpu.Set))):
 		n.Source, n.Level = "cpu.max", cpu.Levels[level].Path
 		if cpu.Version == cgroup.V1 {
 			n.Source = "cpu.cfs_quota_us, cpu.cfs_period_us"
@@ -185,7 +186,7 @@ func explainTimes(c *Container) []Number {
 				Rule: "CPU time used in user space at a positive nice value; 0 where the kernel does not count it"})
 		}
 		n[0].Level, n[1].Level = c.CPU.UsagePath, c.CPU.UsagePath
-		if _, level := quotaCPUs(c.CPU.Levels); level >= 0 {
+		if level := BindingQuota(c.CPU.Levels); level >= 0 {
 			n[3].Level = c.CPU.Levels[level].Path
 		}
 	}

@@ -9,12 +9,13 @@ import (
 
 	"github.com/scopefs/scopefs/cgroup"
 	"github.com/scopefs/scopefs/fs/host"
+	"github.com/scopefs/scopefs/fs/policy"
 )
 
 // fuzzContainer is a container of any state, that a seed names.
 func fuzzContainer(seed uint64) *Container {
 	r := rand.New(rand.NewPCG(seed, 0))
-	c := &Container{Memory: randomMemory(r), NoSwap: r.IntN(4) == 0}
+	c := &Container{Memory: randomMemory(r), Policy: policy.Policy{NoSwap: r.IntN(4) == 0}}
 	for range r.IntN(6) {
 		c.CPUs = append(c.CPUs, r.IntN(12))
 	}

@@ -30,7 +30,7 @@ func Meminfo(dst []byte, h *host.Snapshot, c *Container) []byte {
 	return dst
 }
 
-func noSwap(c *Container) bool { return c != nil && c.NoSwap }
+func noSwap(c *Container) bool { return c != nil && c.Policy.NoSwap }
 
 func hasMemory(c *Container) bool { return c != nil && c.Memory != nil && len(c.Memory.Levels) > 0 }
 
@@ -215,7 +215,7 @@ func (m *memory) setSwap(h *hostMemory, c *Container) {
 	for i := range levels {
 		m.swapAccounted = m.swapAccounted || levels[i].HasSwap
 	}
-	if c.NoSwap || !m.swapAccounted {
+	if c.Policy.NoSwap || !m.swapAccounted {
 		return
 	}
 	m.swapTotal.bytes = h.swapTotal

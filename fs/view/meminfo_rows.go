@@ -22,7 +22,7 @@ func (r *meminfoRow) applies(c *Container) bool { return hasMemory(c) || r.swap 
 
 // number is the value of the row for a container, in kB or pages.
 func (r *meminfoRow) number(m memory, c *Container) uint64 {
-	if r.swap && c.NoSwap {
+	if r.swap && c.Policy.NoSwap {
 		return 0
 	}
 	return r.value(m)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/scopefs/scopefs/cgroup"
 	"github.com/scopefs/scopefs/fs/host"
+	"github.com/scopefs/scopefs/fs/policy"
 )
 
 const (
@@ -325,7 +326,7 @@ func TestMeminfoProperties(t *testing.T) {
 	}
 	for i := range 5000 {
 		h := hosts[i%len(hosts)]
-		c := &Container{Memory: randomMemory(r), NoSwap: r.IntN(8) == 0}
+		c := &Container{Memory: randomMemory(r), Policy: policy.Policy{NoSwap: r.IntN(8) == 0}}
 		text := Meminfo(nil, h, c)
 		if problem := meminfoProblem(t, h, c, text); problem != "" {
 			t.Fatalf("%s\nmemory %+v\nhost\n%s\ngot\n%s", problem, c.Memory, h.Meminfo, text)
@@ -381,7 +382,7 @@ func meminfoProblem(t *testing.T, h *host.Snapshot, c *Container, text []byte) s
 		return "Slab is not the sum of its parts"
 	case got["SwapFree"] > got["SwapTotal"]:
 		return "SwapFree > SwapTotal"
-	case c.NoSwap && got["SwapTotal"]+got["SwapFree"]+got["SwapCached"]+got["Zswap"]+got["Zswapped"] != 0:
+	case c.Policy.NoSwap && got["SwapTotal"]+got["SwapFree"]+got["SwapCached"]+got["Zswap"]+got["Zswapped"] != 0:
 		return "swap is not off"
 	case size != got["SwapTotal"] || used != got["SwapTotal"]-got["SwapFree"]:
 		return fmt.Sprintf("swaps says size %d, used %d", size, used)
@@ -412,7 +413,7 @@ func TestNoSwapAlone(t *testing.T) {
 	want := strings.Replace(smallMeminfo, "SwapTotal:       4194304", "SwapTotal:             0", 1)
 	want = strings.Replace(want, "SwapFree:        2097152", "SwapFree:              0", 1)
 	h := &host.Snapshot{Meminfo: []byte(smallMeminfo), Swaps: []byte("Filename\n/dev/sda\n")}
-	c := &Container{NoSwap: true}
+	c := &Container{Policy: policy.Policy{NoSwap: true}}
 	if got := string(Meminfo(nil, h, c)); got != want {
 		t.Errorf("got\n%s", got)
 	}

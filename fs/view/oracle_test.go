@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/procfs"
 
 	"github.com/scopefs/scopefs/cgroup"
+	"github.com/scopefs/scopefs/fs/policy"
 )
 
 // The parsers of prometheus/procfs read what is rendered, and find the container's numbers.
@@ -54,7 +55,7 @@ func TestProcfsOracle(t *testing.T) {
 func TestProcfsOracleBig(t *testing.T) {
 	h := bigHost(t, 1024)
 	c := &Container{CPU: &cgroup.CPU{Set: h.OnlineCPUs[500:], Levels: []cgroup.CPULevel{{Quota: 9_950_000, Period: 100_000}}}, Age: -1}
-	c.CPUs = VisibleCPUs(nil, c.CPU, h.OnlineCPUs)
+	c.CPUs = VisibleCPUs(nil, c.CPU, h.OnlineCPUs, &policy.Policy{})
 	dir := t.TempDir()
 	for file, text := range map[string][]byte{"stat": Stat(nil, h, c), "cpuinfo": Cpuinfo(nil, h, c)} {
 		if err := os.WriteFile(filepath.Join(dir, file), text, 0o644); err != nil {

@@ -72,7 +72,7 @@ func appendCPURows(dst, stat []byte, columns int, c *Container) []byte {
 		dst = appendColumns(dst, columns, sum)
 		for i, cpu := range c.CPUs {
 			dst = append(dst, "cpu"...)
-			dst = strconv.AppendInt(dst, int64(i), 10)
+			dst = strconv.AppendInt(dst, int64(c.Number(i)), 10)
 			dst = appendColumns(dst, columns, rows.find(cpu))
 		}
 		return dst
@@ -85,7 +85,7 @@ func appendCPURows(dst, stat []byte, columns int, c *Container) []byte {
 			row = c.Times.Rows[i]
 		}
 		dst = append(dst, "cpu"...)
-		dst = strconv.AppendInt(dst, int64(i), 10)
+		dst = strconv.AppendInt(dst, int64(c.Number(i)), 10)
 		dst = appendColumns(dst, columns, row.columns())
 	}
 	return dst
