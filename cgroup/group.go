@@ -29,6 +29,9 @@ func NewFS(h *Hierarchies) *FS {
 	return &FS{hierarchies: h, hugePages: findHugePages(h.root), dirs: map[dirKey]*dir{}}
 }
 
+// Hierarchies are where the cgroups are mounted.
+func (fs *FS) Hierarchies() *Hierarchies { return fs.hierarchies }
+
 // acquire returns the directory, with a reference that release gives back.
 func (fs *FS) acquire(key dirKey) *dir {
 	fs.mu.Lock()

@@ -85,6 +85,7 @@ func (d *Daemon) start() (err error) {
 	d.tree = tree.New(d.host, d.registry)
 	loop := server.NewLoop(d.mount.FD, d.tree)
 	d.tree.SetInvalidator(loop.InvalidateAttr)
+	d.tree.SetPollNotifier(loop.NotifyPoll)
 	if err := loop.Init(); err != nil {
 		return err
 	}
@@ -139,6 +140,9 @@ func (d *Daemon) Close() error {
 	}
 	if d.mount != nil {
 		errs = append(errs, d.mount.Close())
+	}
+	if d.tree != nil {
+		d.tree.Close()
 	}
 	if d.registry != nil {
 		d.registry.Close()
