@@ -164,13 +164,13 @@ func (d *Daemon) connectionEnds() bool {
 }
 
 // Announce implements control.Handler.
-func (d *Daemon) Announce(id string, pid int) (path string, files []string, err error) {
+func (d *Daemon) Announce(id string, pid int) (control.View, error) {
 	c, err := d.registry.Announce(id, pid)
 	if err != nil {
-		return "", nil, err
+		return control.View{}, err
 	}
 	slog.Info("container announced", "id", id, "pid", pid, "slot", c.Slot)
-	return d.subtree(id), d.tree.Files(c.Policy()), nil
+	return control.View{Path: d.subtree(id), Files: d.tree.Files(c.Policy()), Direct: d.tree.Direct(c)}, nil
 }
 
 // Forget implements control.Handler.
