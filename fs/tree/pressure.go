@@ -67,6 +67,9 @@ func (t *Tree) Write(_ <-chan struct{}, in *fuse.WriteIn, text []byte) (uint32, 
 	if h == nil || h.node != node(in.NodeId) || !h.writable {
 		return 0, fuse.EBADF
 	}
+	if len(text) == 0 {
+		return 0, fuse.OK
+	}
 	h.setting.Lock()
 	defer h.setting.Unlock()
 	if tr := h.trigger.Load(); tr != nil {
