@@ -41,6 +41,15 @@ func init() {
 		"threads": playThreads,
 		"counts":  playCounts,
 		"thread":  playThread,
+
+		"monitor":  playMonitor,
+		"child":    playChild,
+		"triggers": playTriggers,
+		"hold":     playHold,
+		"oomd":     playOomd,
+		"reader":   playReader,
+		"thrash":   playThrash,
+		"churn":    playChurn,
 	}
 }
 
