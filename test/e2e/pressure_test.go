@@ -797,3 +797,48 @@ func TestPressureRun(t *testing.T) {
 		}
 	}
 }
+
+// TestPressureNSDelegate is about hosts as systemd sets them up: a container with a cgroup namespace may not set triggers on
+// its cgroup's own file, so it is given ours. The tests run beside no others, as the whole machine is changed.
+func TestPressureNSDelegate(t *testing.T) {
+	needPressure(t)
+	if !inVM || !countsPressure() {
+		t.Skip("changes how cgroup v2 is mounted: in a VM that has it")
+	}
+	need(t, "nsenter")
+	mountPoint := strings.TrimSuffix((&group{path: "/x"}).pressureOf("cpu"), "/x/cpu.pressure")
+	remount := func(options string) {
+		t.Helper()
+		if err := unix.Mount("", mountPoint, "", unix.MS_REMOUNT, options); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := output(t, "busybox", "grep", " "+mountPoint+" ", "/proc/self/mounts")
+	remount("nsdelegate")
+	t.Cleanup(func() { remount("") })
+	d := startDaemon(t)
+	g := newGroup(t)
+	c := startContainer(t, d, g, options{bind: noBinds})
+	if err := c.order(orders{CgroupNS: true}); err != nil {
+		t.Fatal(err)
+	}
+	write := "echo some 150000 2000000 2>&1 >" + g.pressureOf("cpu") + "; true"
+	if out := output(t, "nsenter", "-C", "-t", fmt.Sprint(c.pid), "busybox", "sh", "-c", write); !strings.Contains(out, "not permitted") {
+		t.Errorf("the kernel's own file in a cgroup namespace: %q (mounted %s)", out, before)
+	}
+	v, err := control.Announce(t.Context(), d.socket, c.id, c.pid)
+	if err != nil || len(v.Direct) != 0 || !slices.Contains(v.Files, "proc/pressure/cpu") {
+		t.Fatalf("announced: %+v, %v", v, err)
+	}
+	if err := c.order(orders{View: v, Hook: true}); err != nil {
+		t.Fatal(err)
+	}
+	if out := output(t, "nsenter", "-C", "-m", "-t", fmt.Sprint(c.pid), "busybox", "sh", "-c",
+		"echo some 150000 2000000 2>&1 >/proc/pressure/cpu; true"); out != "" {
+		t.Errorf("ours: %q", out)
+	}
+	plain := startContainer(t, d, newGroup(t), options{bind: noBinds})
+	if v, err := control.Announce(t.Context(), d.socket, plain.id, plain.pid); err != nil || v.Direct["proc/pressure/cpu"] != plain.group.pressureOf("cpu") {
+		t.Errorf("without a cgroup namespace: %+v, %v", v, err)
+	}
+}

@@ -82,6 +82,8 @@ type orders struct {
 	// Hook binds as scopefs' own hook does, else as a runtime does that was given -v.
 	Hook bool
 	Comm string
+	// CgroupNS makes a cgroup namespace, with the cgroup that was joined as its root.
+	CgroupNS bool
 }
 
 // playInit is the init of a container. It does the orders that come in lines, answers each with "done", and ends with
@@ -119,6 +121,12 @@ func (o *orders) do() error {
 	if o.Comm != "" {
 		if err := os.WriteFile("/proc/self/comm", []byte(o.Comm), 0); err != nil {
 			return err
+		}
+	}
+	if o.CgroupNS {
+		// Of all threads, as /proc/PID/ns shows the first one's.
+		if _, _, errno := syscall.AllThreadsSyscall(unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP, 0, 0); errno != 0 {
+			return fmt.Errorf("making a cgroup namespace: %w", errno)
 		}
 	}
 	if o.View.Path == "" {
