@@ -117,6 +117,7 @@ func (g *Group) build() error {
 	g.memory = newMemoryFiles(chains[memory], versions[memory])
 	g.hugetlb = newHugetlbFiles(chains[hugetlb], versions[hugetlb], g.fs.hugePages)
 	g.cpu = newCPUFiles(chains[cpu], versions[cpu], chains[usage], versions[usage])
+	g.cpu.setVersion = versions[cpuset]
 	g.cpuset.levels = newCPUSetFiles(chains[cpuset], versions[cpuset])
 	if versions[pids] != V0 {
 		g.pids = chains[pids][0].dir.file("pids.current")

@@ -110,8 +110,8 @@ func Find(name string) (*File, error) {
 	return nil, fmt.Errorf("no virtual file %q; there are %s", name, strings.Join(Paths(), ", "))
 }
 
-// Render appends to dst what the file says in a container, c, or on the machine itself with c nil. reader is the task
-// that reads, 0 if it is not known. An error leaves dst as it was.
+// Render appends to dst what the file says in a container, c, or on the machine itself with c nil or where the container's
+// policy leaves the file to the kernel. reader is the task that reads, 0 if it is not known. An error leaves dst as it was.
 func (f *File) Render(dst []byte, hostFS *host.FS, c *container.Container, reader int) ([]byte, error) {
 	w := works.Get().(*work)
 	defer works.Put(w)
@@ -140,7 +140,7 @@ func (f *File) snapshot(w *work, hostFS *host.FS, c *container.Container, reader
 	if err := hostFS.Snapshot(need, &w.host); err != nil {
 		return nil, err
 	}
-	if c == nil {
+	if c == nil || !c.Policy().Shows(f.name) {
 		return nil, nil
 	}
 	if err := c.Snapshot(f.container, &w.host, reader, &w.container); err != nil {

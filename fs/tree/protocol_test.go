@@ -80,7 +80,7 @@ func mount(t testing.TB) *client {
 	if _, errno := c.call(opInit, 0, 0, bytesOf(&in)[inHeaderSize:], 64+outHeaderSize); errno != 0 {
 		t.Fatalf("INIT: errno %d", errno)
 	}
-	if _, err := reg.Announce("web", 20); err != nil {
+	if _, err := reg.Announce("web", 20, nil); err != nil {
 		t.Fatal(err)
 	}
 	return c

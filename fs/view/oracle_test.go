@@ -127,8 +127,8 @@ func checkStat(t *testing.T, fs procfs.FS, f *fixture, c *Container) {
 			t.Errorf("cpu row: got %+v, want %+v", stat.CPUTotal, row(c.Times.Total))
 		}
 		for i, r := range c.Times.Rows {
-			if stat.CPU[int64(i)] != row(r) {
-				t.Errorf("cpu%d: got %+v, want %+v", i, stat.CPU[int64(i)], row(r))
+			if got := stat.CPU[int64(c.Number(i))]; got != row(r) {
+				t.Errorf("cpu%d: got %+v, want %+v", c.Number(i), got, row(r))
 			}
 		}
 	}
@@ -156,9 +156,9 @@ func checkCPUInfo(t *testing.T, fs procfs.FS, c *Container) {
 		t.Fatalf("cpuinfo has %d CPUs, want %d", len(infos), len(c.CPUs))
 	}
 	for i, info := range infos {
-		n := uint(len(c.CPUs))
-		if info.Processor != uint(i) || info.PhysicalID != "0" || info.Siblings != n || info.CPUCores != n || !isNumber(info.CoreID, i) ||
-			!isNumber(info.APICID, i) || !isNumber(info.InitialAPICID, i) || len(info.Flags) == 0 {
+		n, number := uint(len(c.CPUs)), c.Number(i)
+		if info.Processor != uint(number) || info.PhysicalID != "0" || info.Siblings != n || info.CPUCores != n || !isNumber(info.CoreID, number) ||
+			!isNumber(info.APICID, number) || !isNumber(info.InitialAPICID, number) || len(info.Flags) == 0 {
 			t.Errorf("CPU %d of %d: %+v", i, n, info)
 		}
 	}
