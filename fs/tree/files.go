@@ -9,6 +9,7 @@ import (
 
 	"github.com/scopefs/scopefs/fs/container"
 	"github.com/scopefs/scopefs/fs/host"
+	"github.com/scopefs/scopefs/fs/policy"
 	"github.com/scopefs/scopefs/fs/view"
 )
 
@@ -110,6 +111,9 @@ func Find(name string) (*File, error) {
 	return nil, fmt.Errorf("no virtual file %q; there are %s", name, strings.Join(Paths(), ", "))
 }
 
+// Shown says whether a policy shows the container's numbers in the file, and not the kernel's.
+func (f *File) Shown(p *policy.Policy) bool { return p.Shows(f.name) }
+
 // Render appends to dst what the file says in a container, c, or on the machine itself with c nil or where the container's
 // policy leaves the file to the kernel. reader is the task that reads, 0 if it is not known. An error leaves dst as it was.
 func (f *File) Render(dst []byte, hostFS *host.FS, c *container.Container, reader int) ([]byte, error) {
@@ -140,7 +144,7 @@ func (f *File) snapshot(w *work, hostFS *host.FS, c *container.Container, reader
 	if err := hostFS.Snapshot(need, &w.host); err != nil {
 		return nil, err
 	}
-	if c == nil || !c.Policy().Shows(f.name) {
+	if c == nil || !f.Shown(c.Policy()) {
 		return nil, nil
 	}
 	if err := c.Snapshot(f.container, &w.host, reader, &w.container); err != nil {

@@ -240,7 +240,7 @@ func (t *Tree) render(dst []byte, f *File, c *container.Container, reader int) (
 func (t *Tree) Files(p *policy.Policy) []string {
 	var list []string
 	for i := range files {
-		if f := &files[i]; !t.absent[firstFile+entryID(i)] && p.Shows(f.name) {
+		if f := &files[i]; !t.absent[firstFile+entryID(i)] && f.Shown(p) {
 			list = append(list, f.Path)
 		}
 	}
