@@ -69,7 +69,7 @@ func TestCPUSourcesAndRoundings(t *testing.T) {
 func TestOneCPUCountUnderEveryPolicy(t *testing.T) {
 	h := bigHost(t, 16)
 	r := rand.New(rand.NewPCG(1, 2))
-	for range 2000 {
+	for range 300 {
 		cpu := &cgroup.CPU{Shares: r.Uint64N(20000)}
 		for range r.IntN(3) {
 			cpu.Levels = append(cpu.Levels, cgroup.CPULevel{Quota: r.Uint64N(20_00000), Period: 1 + r.Uint64N(200000)})

@@ -97,9 +97,9 @@ func (f fake) Announce(req control.Request) (control.Response, error) {
 	}, nil
 }
 
-func (f fake) Forget(id string) error            { return f.root.RemoveAll(filepath.Join("c", id)) }
-func (f fake) List() []control.Container         { return nil }
-func (f fake) Info() control.Response { return control.Response{Mount: f.mount} }
+func (f fake) Forget(id string) error    { return f.root.RemoveAll(filepath.Join("c", id)) }
+func (f fake) List() []control.Container { return nil }
+func (f fake) Info() control.Response    { return control.Response{Mount: f.mount} }
 
 // host is a place for runs, which must be empty again when the test ends.
 type host struct {

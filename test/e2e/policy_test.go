@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -38,7 +39,7 @@ func reloadCommand(t *testing.T, pid int) *exec.Cmd {
 	t.Helper()
 	const unit = "../../packaging/systemd/scopefs.service"
 	text, err := os.ReadFile(unit)
-	if os.IsNotExist(err) && inVM {
+	if errors.Is(err, os.ErrNotExist) && inVM {
 		return exec.Command("busybox", "kill", "-HUP", strconv.Itoa(pid))
 	}
 	if err != nil {
