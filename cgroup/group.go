@@ -122,6 +122,7 @@ func (g *Group) build() error {
 	g.memory = newMemoryFiles(chains[memory], versions[memory])
 	g.hugetlb = newHugetlbFiles(chains[hugetlb], versions[hugetlb], g.fs.hugePages)
 	g.cpu = newCPUFiles(chains[cpu], versions[cpu], chains[usage], versions[usage])
+	g.cpu.setVersion = versions[cpuset]
 	g.cpuset.levels = newCPUSetFiles(chains[cpuset], versions[cpuset])
 	var own []level
 	if versions[unified] != V0 {

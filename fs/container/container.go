@@ -51,7 +51,11 @@ type Container struct {
 	start time.Duration // CLOCK_BOOTTIME when it started
 	// announced tells a container of the control socket from one that was found by its reader.
 	announced bool
-	policy    atomic.Pointer[policy.Policy]
+	// of is the slot of the announced container in whose place this one is shown, by the policy's Reader; 0 for any other.
+	of     uint64
+	policy atomic.Pointer[policy.Policy]
+	// overrides are an announced container's own choices; the registry's lock guards them.
+	overrides policy.Overrides
 
 	load loadAvg
 	refs atomic.Int32
@@ -136,7 +140,8 @@ func (c *Container) readTimes(h *host.Snapshot, dst *Snapshot) error {
 		now: h.Boottime, start: c.start, cpus: dst.cpus,
 		usage: dst.cpu.Usage, user: dst.cpu.User, nice: dst.cpu.Nice, system: dst.cpu.System,
 	}
-	if i := view.BindingQuota(dst.cpu.Levels); i >= 0 {
+	// Without steal no level holds anything back, as far as the ledger knows; switched on later, it counts from then on.
+	if i := view.BindingQuota(dst.cpu.Levels); i >= 0 && !dst.View.Policy.NoSteal {
 		l := &dst.cpu.Levels[i]
 		in.throttled, in.period, in.level = l.Throttled, time.Duration(l.Period)*time.Microsecond, levelID(l.Path)
 	}

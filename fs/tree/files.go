@@ -10,6 +10,7 @@ import (
 	"github.com/scopefs/scopefs/cgroup"
 	"github.com/scopefs/scopefs/fs/container"
 	"github.com/scopefs/scopefs/fs/host"
+	"github.com/scopefs/scopefs/fs/policy"
 	"github.com/scopefs/scopefs/fs/view"
 )
 
@@ -123,8 +124,11 @@ func Find(name string) (*File, error) {
 	return nil, fmt.Errorf("no virtual file %q; there are %s", name, strings.Join(Paths(), ", "))
 }
 
-// Render appends to dst what the file says in a container, c, or on the machine itself with c nil. reader is the task
-// that reads, 0 if it is not known. An error leaves dst as it was.
+// Shown says whether a policy shows the container's numbers in the file, and not the kernel's.
+func (f *File) Shown(p *policy.Policy) bool { return p.Shows(f.name) }
+
+// Render appends to dst what the file says in a container, c, or on the machine itself with c nil or where the container's
+// policy leaves the file to the kernel. reader is the task that reads, 0 if it is not known. An error leaves dst as it was.
 func (f *File) Render(dst []byte, hostFS *host.FS, c *container.Container, reader int) ([]byte, error) {
 	w := works.Get().(*work)
 	defer works.Put(w)
@@ -153,7 +157,7 @@ func (f *File) snapshot(w *work, hostFS *host.FS, c *container.Container, reader
 	if err := hostFS.Snapshot(need, &w.host); err != nil {
 		return nil, err
 	}
-	if c == nil {
+	if c == nil || !f.Shown(c.Policy()) {
 		return nil, nil
 	}
 	if err := c.Snapshot(f.container, &w.host, reader, &w.container); err != nil {

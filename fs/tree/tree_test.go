@@ -406,7 +406,7 @@ func TestForgottenContainer(t *testing.T) {
 	if counts := c.tree.Fallbacks.Counts(); counts[Fallback{"proc/meminfo", "forgotten"}] != 1 {
 		t.Errorf("fallbacks: %v", counts)
 	}
-	if _, err := c.reg.Announce("web", webPID); err != nil {
+	if _, err := c.reg.Announce("web", webPID, nil); err != nil {
 		t.Fatal(err)
 	}
 	if again := c.walk(machinePID, "c", "web", "proc", "meminfo"); again == n {
