@@ -73,6 +73,9 @@ type Group struct {
 	cpu     cpuFiles
 	cpuset  cpusetFiles
 	pids    *file // pids.current; nil without one
+
+	io       ioFiles
+	slabinfo slabinfoFile
 }
 
 // Open returns the Group of p. It fails with [ErrGone] if there is no such cgroup.
@@ -120,6 +123,10 @@ func (g *Group) build() error {
 	g.cpuset.levels = newCPUSetFiles(chains[cpuset], versions[cpuset])
 	if versions[pids] != V0 {
 		g.pids = chains[pids][0].dir.file("pids.current")
+	}
+	g.io = newIOFiles(chains[blkio], versions[blkio])
+	if versions[memory] == V1 {
+		g.slabinfo.file = chains[memory][0].dir.file("memory.kmem.slabinfo")
 	}
 	return nil
 }
