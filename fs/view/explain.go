@@ -51,6 +51,8 @@ func Explain(file string, h *host.Snapshot, c *Container) []Number {
 		return explainDiskstats(h, c)
 	case "proc/vmstat":
 		return explainVMStat(h, c)
+	case "proc/slabinfo":
+		return explainSlabinfo(c)
 	}
 	return nil
 }
