@@ -18,6 +18,8 @@ runc:runc
 busybox:busybox-static
 free:procps
 lscpu:util-linux
+iostat:sysstat
+/usr/lib/python3/dist-packages/psutil:python3-psutil
 /sbin/ip:iproute2
 mmdebstrap:mmdebstrap
 /usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring
