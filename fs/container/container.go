@@ -104,7 +104,7 @@ func (c *Container) Snapshot(need Need, h *host.Snapshot, reader int, dst *Snaps
 // readCounts reads what is not of CPUs but counted in the ledger too, and the slab caches.
 func (c *Container) readCounts(need Need, dst *Snapshot) error {
 	v := &dst.View
-	if need&(NeedIO|NeedEvents) != 0 {
+	if need&(NeedIO|NeedEvents) != 0 && c.group.Dir() != "" {
 		ledger, err := c.openLedger()
 		if err != nil {
 			return err

@@ -90,6 +90,9 @@ func startRunc(t *testing.T, d *daemon, g *group, root string, bind bindKind) *c
 	if bind == compatTree {
 		mounts := spec["mounts"].([]any)
 		for _, file := range tree.Paths() {
+			if file == "proc/vmstat" {
+				continue // runc lets a hook cover it, but no mount of the spec
+			}
 			mounts = append(mounts, map[string]any{
 				"destination": "/" + file, "source": filepath.Join(d.compat, file), "type": "bind", "options": []string{"bind", "ro"},
 			})
