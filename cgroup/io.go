@@ -59,8 +59,8 @@ func newIOFiles(levels []level, version Version) ioFiles {
 }
 
 // ReadIO fills io, whose slice is reused, with the I/O of the Group's own cgroup or, where the controller is off there, of
-// the nearest ancestor that has it. On v1 a counter falls when a cgroup below is removed, and kernels between 5.10 and 6.10
-// count only what a cgroup did that has a limit, newer ones only on devices that have one in any cgroup.
+// the nearest ancestor that has it. On v1 a counter falls when a cgroup below is removed, Linux 6.1 counts only
+// what a cgroup did that has a limit, 6.10 and newer only on devices that have one in any cgroup.
 func (g *Group) ReadIO(io *IO) error {
 	*io = IO{Devices: io.Devices[:0]}
 	if err := g.check(); err != nil {
