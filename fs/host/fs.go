@@ -28,6 +28,8 @@ type FS struct {
 
 	root string
 
+	timeNS timeNSs
+
 	// The last parsed /proc/cpuinfo, for ordinary readers and for those of Linux32.
 	parsed, parsed32 parsedCpuinfo
 }
@@ -49,6 +51,7 @@ func Open(root string) (*FS, error) {
 			return nil, err
 		}
 	}
+	f.timeNS.find(root)
 	return f, nil
 }
 
@@ -85,17 +88,17 @@ func (f *FS) Close() error {
 	return errors.Join(errs...)
 }
 
-// Snapshot fills dst with what need names and empties the rest. It reuses the buffers of dst, so a warm call allocates
-// nothing (but a /proc/cpuinfo that has become too old). /proc/swaps, offline and the overcommit settings are empty
-// where the kernel has none; any other file that is missing is an error. After an error dst is not to be used.
+// Snapshot fills dst with what need names and empties the rest; the time namespace is the machine's until ReadTimeNS. It
+// reuses the buffers of dst, so a warm call allocates nothing (but a /proc/cpuinfo that has become too old). /proc/swaps,
+// offline and the overcommit settings are empty where the kernel has none; any other file that is missing is an error.
+// After an error dst is not to be used.
 func (f *FS) Snapshot(need Need, dst *Snapshot) error {
-	var now unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
-		return os.NewSyscallError("clock_gettime", err)
-	}
-	dst.Boottime = time.Duration(now.Nano())
-
 	var err error
+	if dst.Boottime, err = clock(unix.CLOCK_BOOTTIME); err != nil {
+		return err
+	}
+	dst.TimeNS = TimeNS{}
+
 	read := func(part Need, file *file, buf *[]byte) {
 		*buf = (*buf)[:0]
 		if need&part != 0 && err == nil {

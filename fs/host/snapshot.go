@@ -18,6 +18,7 @@ const (
 	NeedCPULists // Online, Present, Possible, Offline, and OnlineCPUs
 	NeedOvercommit
 	NeedCpuinfo32 // Cpuinfo as a reader with the personality PER_LINUX32 sees it, see FS.Linux32
+	NeedTimeNS    // TimeNS; read by FS.ReadTimeNS
 )
 
 // Snapshot is the machine at one moment. Fields that were not asked for are empty. The byte slices are the kernel's
@@ -25,6 +26,8 @@ const (
 type Snapshot struct {
 	// Boottime is CLOCK_BOOTTIME, the clock of /proc/uptime and of starttime in /proc/PID/stat.
 	Boottime time.Duration
+	// TimeNS is the reader's time namespace, see FS.ReadTimeNS.
+	TimeNS TimeNS
 
 	Meminfo []byte   // /proc/meminfo
 	Stat    []byte   // /proc/stat

@@ -2,6 +2,7 @@ package view
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/scopefs/scopefs/cgroup"
 	"github.com/scopefs/scopefs/fs/host"
@@ -11,7 +12,7 @@ import (
 type Number struct {
 	Key   string `json:"key"` // as the file names it
 	Value uint64 `json:"value"`
-	Unit  string `json:"unit"` // "kB", "pages", "CPUs", "ticks" (USER_HZ), "hundredths", "ms", "tasks" or ""
+	Unit  string `json:"unit"` // "kB", "pages", "CPUs", "ticks" (USER_HZ), "hundredths", "ms", "s", "tasks" or ""
 	// Source is the kernel file, or the part of scopefs, that the number is computed from; "" if it is a constant.
 	Source string `json:"source"`
 	// Level is the cgroup that decided; "" if it was the machine, or none.
@@ -38,14 +39,14 @@ func Explain(file string, h *host.Snapshot, c *Container) []Number {
 	case "proc/swaps":
 		return explainSwaps(h, c)
 	case "proc/stat":
-		return append(append(explainCPUs(c), explainTimes(c)...), explainTasks(c)...)
+		return slices.Concat(explainCPUs(c), explainTimes(c), explainBtime(h), explainTasks(c))
 	case "proc/cpuinfo", "sys/devices/system/cpu/online", "sys/devices/system/cpu/present",
 		"sys/devices/system/cpu/offline":
 		return explainCPUs(c)
 	case "proc/loadavg":
 		return explainLoad(c)
 	case "proc/uptime":
-		return explainUptime(c)
+		return explainUptime(h, c)
 	}
 	return nil
 }
@@ -208,6 +209,18 @@ func explainTasks(c *Container) []Number {
 	}
 }
 
+// sourceTimeNS is where the offset of a time namespace is from.
+const sourceTimeNS = "/proc/PID/timens_offsets"
+
+// explainBtime is about the one number of a time namespace that /proc/stat has.
+func explainBtime(h *host.Snapshot) []Number {
+	if !h.TimeNS.Other {
+		return nil
+	}
+	return []Number{{Key: "btime", Value: nsBtime(h), Unit: "s", Source: sourceTimeNS,
+		Rule: "boot of the reader's time namespace: the machine's boot − the offset of boottime"}}
+}
+
 // explainLoad gives the averages in hundredths, which Number has no fraction for.
 func explainLoad(c *Container) (n []Number) {
 	if c.Load == nil {
@@ -230,8 +243,12 @@ func explainLoad(c *Container) (n []Number) {
 	return n
 }
 
-func explainUptime(c *Container) (n []Number) {
-	if c.Age >= 0 {
+func explainUptime(h *host.Snapshot, c *Container) (n []Number) {
+	switch {
+	case h.TimeNS.Other:
+		n = append(n, Number{Key: "uptime", Value: uint64(nsUptime(h).Milliseconds()), Unit: "ms", Source: sourceTimeNS,
+			Rule: "time since the boot of the reader's time namespace: the machine's + the offset of boottime"})
+	case c.Age >= 0:
 		n = append(n, Number{Key: "uptime", Value: uint64(c.Age.Milliseconds()), Unit: "ms", Source: "/proc/PID/stat starttime",
 			Rule: "time since the container's init started"})
 	}
