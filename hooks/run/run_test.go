@@ -151,6 +151,7 @@ func (h *host) checkEmpty() {
 
 func (h *host) command(o Options, args ...string) *exec.Cmd {
 	o.Args, o.Dir, o.Parent = args, h.dir, h.parent
+	o.TimeNS = o.TimeNS || inTimeNS
 	if o.Socket == "" {
 		o.Socket = filepath.Join(h.dir, "no.sock")
 	}
