@@ -22,13 +22,15 @@ type TimeNS struct {
 	// Boottime is what it adds to the machine's CLOCK_BOOTTIME.
 	Boottime time.Duration
 	// Boot is when the machine booted: CLOCK_REALTIME − CLOCK_BOOTTIME, since the epoch. btime of /proc/stat is Boot less
-	// Boottime, in whole seconds.
+	// Boottime, in whole seconds. 0 before Linux 5.11, which shows the machine's btime, and the machine's start times of
+	// processes, in every time namespace.
 	Boot time.Duration
 }
 
 // timeNSs tells time namespaces apart.
 type timeNSs struct {
 	own    uint64        // inode number of the machine's; 0: the kernel has none
+	shifts bool          // the kernel shifts btime
 	offset time.Duration // the machine's own, which is not 0 where this process is in one itself
 
 	mu   sync.Mutex
@@ -44,6 +46,18 @@ func (t *timeNSs) find(root string) {
 	if offset, err := boottimeOffset(root, "self", own); err == nil {
 		t.own, t.offset = own, offset
 	}
+	// What cannot be read is a kernel of the future.
+	release, err := os.ReadFile(filepath.Join("/", root, "proc/sys/kernel/osrelease"))
+	t.shifts = err != nil || shiftsBtime(string(release))
+}
+
+// shiftsBtime says whether a release of Linux, such as 6.1.0-13-amd64, applies the time namespace to btime.
+func shiftsBtime(release string) bool {
+	var major, minor int
+	if n, _ := fmt.Sscanf(release, "%d.%d", &major, &minor); n < 2 {
+		return true
+	}
+	return major > 5 || major == 5 && minor >= 11
 }
 
 // ReadTimeNS fills dst.TimeNS with the time namespace of a task; 0 is none. ok is false where it can't be known, and the
@@ -73,12 +87,12 @@ func (t *timeNSs) of(root, task string) (TimeNS, error) {
 	if err != nil {
 		return TimeNS{}, err
 	}
-	boot, err := t.bootTime()
-	if err != nil {
-		return TimeNS{}, err
+	// The machine's own offset is in its CLOCK_BOOTTIME, and so in Boot, already.
+	other := TimeNS{Other: true, Boottime: offset - t.offset}
+	if t.shifts {
+		other.Boot, err = t.bootTime()
 	}
-	// The machine's own offset is in its CLOCK_BOOTTIME, and so in boot, already.
-	return TimeNS{Other: true, Boottime: offset - t.offset, Boot: boot}, nil
+	return other, err
 }
 
 // timeNSOf is the inode number of a task's time namespace.

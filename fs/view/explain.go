@@ -214,7 +214,7 @@ const sourceTimeNS = "/proc/PID/timens_offsets"
 
 // explainBtime is about the one number of a time namespace that /proc/stat has.
 func explainBtime(h *host.Snapshot) []Number {
-	if !h.TimeNS.Other {
+	if !shiftsBtime(h) {
 		return nil
 	}
 	return []Number{{Key: "btime", Value: nsBtime(h), Unit: "s", Source: sourceTimeNS,

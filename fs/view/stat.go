@@ -31,7 +31,7 @@ func Stat(dst []byte, h *host.Snapshot, c *Container) []byte {
 	if c == nil {
 		c = &Container{} // of which nothing is known
 	}
-	if len(c.CPUs) == 0 && c.Load == nil && !h.TimeNS.Other {
+	if len(c.CPUs) == 0 && c.Load == nil && !shiftsBtime(h) {
 		return append(dst, h.Stat...)
 	}
 	cpusDone := len(c.CPUs) == 0
@@ -49,7 +49,7 @@ func Stat(dst []byte, h *host.Snapshot, c *Container) []byte {
 			dst = appendCount(dst, key, runningTasks(c.Load))
 		case c.Load != nil && string(key) == "procs_blocked":
 			dst = appendCount(dst, key, uint64(max(c.Load.Blocked, 0)))
-		case h.TimeNS.Other && string(key) == "btime":
+		case shiftsBtime(h) && string(key) == "btime":
 			dst = appendCount(dst, key, nsBtime(h))
 		default:
 			dst = append(dst, line...)

@@ -55,6 +55,17 @@ func TestBtimeInTimeNS(t *testing.T) {
 	}
 }
 
+// Before Linux 5.11 only uptime is the namespace's.
+func TestBtimeOfOldKernels(t *testing.T) {
+	h := &host.Snapshot{Stat: []byte("cpu  1 2 3 4\nbtime 1000\n"), TimeNS: host.TimeNS{Other: true, Boottime: -time.Second}}
+	if got := string(Stat(nil, h, nil)); got != string(h.Stat) {
+		t.Errorf("got\n%s", got)
+	}
+	if got := Explain("proc/stat", h, &Container{}); len(got) > 0 {
+		t.Errorf("explained: %v", got)
+	}
+}
+
 // Whatever the time namespace: nothing but uptime's first number and btime depends on it, the two go together, and
 // neither is negative.
 func TestTimeNSProperties(t *testing.T) {
@@ -64,7 +75,7 @@ func TestTimeNSProperties(t *testing.T) {
 			for range 100 {
 				h := *f.host
 				h.Boottime = time.Duration(r.Int64N(int64(1000 * time.Hour)))
-				boot := time.Duration(r.Int64N(math.MaxInt64 / 2))
+				boot := time.Duration(1 + r.Int64N(math.MaxInt64/2))
 				h.TimeNS = host.TimeNS{Other: true, Boottime: time.Duration(r.Int64N(int64(2000*time.Hour))) - h.Boottime, Boot: boot}
 				now := boot + h.Boottime
 				var up float64

@@ -37,6 +37,9 @@ func Uptime(dst []byte, h *host.Snapshot, c *Container) []byte {
 // nsUptime is the time since the boot of the reader's time namespace (fs/proc/uptime.c: timens_add_boottime).
 func nsUptime(h *host.Snapshot) time.Duration { return max(h.Boottime+h.TimeNS.Boottime, 0) }
 
+// shiftsBtime says whether the reader's time namespace has a btime of its own.
+func shiftsBtime(h *host.Snapshot) bool { return h.TimeNS.Other && h.TimeNS.Boot > 0 }
+
 // nsBtime is when the reader's time namespace booted, in whole seconds since the epoch: the boot of the machine less the
 // offset, cut off and not rounded (fs/proc/stat.c: timens_sub_boottime).
 func nsBtime(h *host.Snapshot) uint64 {
