@@ -26,6 +26,17 @@ const (
 	sourceSampler = "load sampler"
 )
 
+// sourceProcStat is what Alibaba Cloud Linux has of its own.
+const sourceProcStat = "cpuacct.proc_stat"
+
+// source is where the averages and the running and blocked tasks are from.
+func (l *Load) source() string {
+	if l.Kernel {
+		return sourceProcStat
+	}
+	return sourceSampler
+}
+
 // Explain says where the container's numbers in a file come from, in the file's order. file is a path such as
 // "proc/meminfo"; the result is nil for a file, or a container, that shows the machine's numbers. It needs what
 // rendering the file needs.
@@ -182,8 +193,13 @@ func explainTimes(c *Container) []Number {
 		if c.CPU.Version == cgroup.V1 {
 			n[0].Source, n[1].Source = "cpuacct.usage_user", "cpuacct.usage_sys"
 			n[3].Source = "cpu.stat throttled_time"
-		} else {
-			n = append(n, Number{Key: "nice", Value: t.Nice, Source: "cpu.stat nice_usec", Level: c.CPU.UsagePath,
+		}
+		nice := "cpu.stat nice_usec"
+		if c.CPU.ProcStat {
+			n[0].Source, n[1].Source, nice = sourceProcStat, sourceProcStat, sourceProcStat
+		}
+		if c.CPU.Version == cgroup.V2 || c.CPU.ProcStat {
+			n = append(n, Number{Key: "nice", Value: t.Nice, Source: nice, Level: c.CPU.UsagePath,
 				Rule: "CPU time used in user space at a positive nice value; 0 where the kernel does not count it"})
 		}
 		n[0].Level, n[1].Level = c.CPU.UsagePath, c.CPU.UsagePath
@@ -202,9 +218,9 @@ func explainTasks(c *Container) []Number {
 		return nil
 	}
 	return []Number{
-		{Key: "procs_running", Value: runningTasks(c.Load), Unit: "tasks", Source: sourceSampler,
+		{Key: "procs_running", Value: runningTasks(c.Load), Unit: "tasks", Source: c.Load.source(),
 			Rule: "runnable tasks of the cgroup's subtree, at least the reader"},
-		{Key: "procs_blocked", Value: uint64(max(c.Load.Blocked, 0)), Unit: "tasks", Source: sourceSampler,
+		{Key: "procs_blocked", Value: uint64(max(c.Load.Blocked, 0)), Unit: "tasks", Source: c.Load.source(),
 			Rule: "tasks of the cgroup's subtree in uninterruptible sleep"},
 	}
 }
@@ -227,11 +243,11 @@ func explainLoad(c *Container) (n []Number) {
 		return nil
 	}
 	for i, key := range [...]string{"load1", "load5", "load15"} {
-		n = append(n, Number{Key: key, Value: loadCenti(c.Load.Avg[i]), Unit: "hundredths", Source: sourceSampler,
+		n = append(n, Number{Key: key, Value: loadCenti(c.Load.Avg[i]), Unit: "hundredths", Source: c.Load.source(),
 			Rule: "the kernel's average over the runnable and uninterruptible tasks of the cgroup's subtree"})
 	}
 	if c.Load.Total > 0 {
-		n = append(n, Number{Key: "running", Value: runningTasks(c.Load), Unit: "tasks", Source: sourceSampler,
+		n = append(n, Number{Key: "running", Value: runningTasks(c.Load), Unit: "tasks", Source: c.Load.source(),
 			Rule: "runnable tasks of the cgroup's subtree, at least the reader"},
 			Number{Key: "total", Value: totalTasks(c.Load), Unit: "tasks", Source: sourceSampler,
 				Rule: "all tasks of the cgroup's subtree"})
