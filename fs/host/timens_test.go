@@ -225,3 +225,15 @@ func FuzzParseBoottimeOffset(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkReadTimeNS(b *testing.B) {
+	f, err := Open("")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	var s Snapshot
+	for b.Loop() {
+		f.ReadTimeNS(os.Getpid(), &s)
+	}
+}
