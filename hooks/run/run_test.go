@@ -247,6 +247,14 @@ func (h *host) started(script string) *exec.Cmd {
 	return cmd
 }
 
+// noticed is how long run takes to notice that the command runs; a guest of test/vm is some ten times slower.
+var noticed = func() time.Duration {
+	if os.Getenv("SCOPEFS_VM") != "" {
+		return 500 * time.Millisecond
+	}
+	return 20 * time.Millisecond
+}()
+
 func TestSignals(t *testing.T) {
 	h := newHost(t)
 	for _, c := range []struct {
@@ -271,7 +279,7 @@ func TestSignals(t *testing.T) {
 		{"echo; sleep 0.3; exit 5", unix.SIGWINCH, 5},
 	} {
 		cmd := h.started(c.script)
-		time.Sleep(20 * time.Millisecond) // for the exec
+		time.Sleep(noticed)
 		cmd.Process.Signal(c.sig)
 		late := time.AfterFunc(5*time.Second, func() { cmd.Process.Kill() })
 		cmd.Wait()
@@ -284,8 +292,8 @@ func TestSignals(t *testing.T) {
 
 func TestSuspend(t *testing.T) {
 	h := newHost(t)
-	cmd := h.started("echo; exec sleep 0.2")
-	time.Sleep(20 * time.Millisecond)
+	cmd := h.started("echo; exec sleep 1")
+	time.Sleep(noticed)
 	cmd.Process.Signal(unix.SIGTSTP)
 	time.Sleep(400 * time.Millisecond)
 	var ws unix.WaitStatus
