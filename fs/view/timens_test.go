@@ -72,7 +72,7 @@ func TestTimeNSProperties(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for _, f := range readFixtures(t) {
 		for name, c := range f.containers {
-			for range 100 {
+			for range 20 {
 				h := *f.host
 				h.Boottime = time.Duration(r.Int64N(int64(1000 * time.Hour)))
 				boot := time.Duration(1 + r.Int64N(math.MaxInt64/2))

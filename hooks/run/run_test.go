@@ -281,7 +281,7 @@ func TestSignals(t *testing.T) {
 		cmd := h.started(c.script)
 		time.Sleep(noticed)
 		cmd.Process.Signal(c.sig)
-		late := time.AfterFunc(5*time.Second, func() { cmd.Process.Kill() })
+		late := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
 		cmd.Wait()
 		late.Stop()
 		if got := cmd.ProcessState.ExitCode(); got != c.status {
