@@ -72,6 +72,14 @@ type Container struct {
 // Policy is how the container is shown.
 func (c *Container) Policy() *policy.Policy { return c.policy.Load() }
 
+// Init is the pid of the container's init, 0 where it has none of its own or has ended; nil has none.
+func (c *Container) Init() int {
+	if c == nil || c.init == nil || !c.init.alive() {
+		return 0
+	}
+	return c.init.pid
+}
+
 // Lengths holds a number of bytes for each virtual file.
 type Lengths [256]atomic.Uint32
 
