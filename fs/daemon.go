@@ -85,6 +85,7 @@ func (d *Daemon) start() (err error) {
 	d.tree = tree.New(d.host, d.registry)
 	loop := server.NewLoop(d.mount.FD, d.tree)
 	d.tree.SetInvalidator(loop.InvalidateAttr)
+	d.tree.SetPollNotifier(loop.NotifyPoll)
 	if err := loop.Init(); err != nil {
 		return err
 	}
@@ -140,6 +141,9 @@ func (d *Daemon) Close() error {
 	if d.mount != nil {
 		errs = append(errs, d.mount.Close())
 	}
+	if d.tree != nil {
+		d.tree.Close()
+	}
 	if d.registry != nil {
 		d.registry.Close()
 	}
@@ -171,7 +175,8 @@ func (d *Daemon) Announce(req control.Request) (control.Response, error) {
 	}
 	slog.Info("container announced", "id", req.ID, "pid", req.PID, "slot", c.Slot)
 	p := c.Policy()
-	return control.Response{Path: d.subtree(req.ID), Files: d.tree.Files(p), Policy: p.Text()}, nil
+	view := control.View{Path: d.subtree(req.ID), Files: d.tree.Files(p), Direct: d.tree.Direct(c)}
+	return control.Response{View: view, Policy: p.Text()}, nil
 }
 
 // Forget implements control.Handler.

@@ -28,7 +28,9 @@ func (r *registry) Announce(req Request) (Response, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.ids[req.ID] = req.PID
-	return Response{Path: "/mnt/c/" + req.ID, Files: []string{"proc/meminfo"}, Policy: req.Policy}, nil
+	const cpu = "proc/pressure/cpu"
+	view := View{Path: "/mnt/c/" + req.ID, Files: []string{"proc/meminfo", cpu}, Direct: map[string]string{cpu: "/sys/fs/cgroup/a/cpu.pressure"}}
+	return Response{View: view, Policy: req.Policy}, nil
 }
 
 func (r *registry) Forget(id string) error {
@@ -93,8 +95,9 @@ func TestCall(t *testing.T) {
 	if mount, pid, err := Ping(ctx, sock); mount != "/mnt" || pid != os.Getpid() || err != nil {
 		t.Errorf("Ping = %q %d %v", mount, pid, err)
 	}
-	if path, files, err := Announce(ctx, sock, "a", 0); path != "/mnt/c/a" || len(files) != 1 || err != nil {
-		t.Errorf("Announce = %q %q %v", path, files, err)
+	v, err := Announce(ctx, sock, "a", 0)
+	if v.Path != "/mnt/c/a" || len(v.Files) != 2 || v.Direct["proc/pressure/cpu"] != "/sys/fs/cgroup/a/cpu.pressure" || err != nil {
+		t.Errorf("Announce = %+v %v", v, err)
 	}
 	if l, err := List(ctx, sock); len(l) != 1 || l[0].ID != "a" || l[0].PID != os.Getpid() || err != nil {
 		t.Errorf("List = %v %v; pid 0 is to be the caller", l, err)
@@ -112,10 +115,10 @@ func TestCall(t *testing.T) {
 	if err := Forget(ctx, sock, "a"); err == nil || !strings.Contains(err.Error(), "no container a") {
 		t.Errorf("Forget twice: %v", err)
 	}
-	if _, _, err := Announce(ctx, sock, "../x", 0); err == nil || !strings.Contains(err.Error(), `"../x"`) {
+	if _, err := Announce(ctx, sock, "../x", 0); err == nil || !strings.Contains(err.Error(), `"../x"`) {
 		t.Errorf("bad id: %v", err)
 	}
-	if _, _, err := Announce(ctx, sock, "x", -3); err == nil || !strings.Contains(err.Error(), "-3") {
+	if _, err := Announce(ctx, sock, "x", -3); err == nil || !strings.Contains(err.Error(), "-3") {
 		t.Errorf("bad pid: %v", err)
 	}
 }
@@ -171,8 +174,8 @@ func TestConcurrent(t *testing.T) {
 	for i := range 64 {
 		wg.Go(func() {
 			id := fmt.Sprintf("c%d", i)
-			if path, _, err := Announce(t.Context(), sock, id, i+1); path != "/mnt/c/"+id || err != nil {
-				t.Errorf("%q %v", path, err)
+			if v, err := Announce(t.Context(), sock, id, i+1); v.Path != "/mnt/c/"+id || err != nil {
+				t.Errorf("%+v %v", v, err)
 			}
 		})
 	}

@@ -27,7 +27,7 @@ const (
 // [CheckID] and pids above 0.
 type Handler interface {
 	// Announce makes the subtree of the container that the request names, of which PID is a process, and answers with its
-	// Path, Files and Policy. Announcing a container again answers the same, for the new pid and policy.
+	// View and Policy. Announcing a container again answers the same, for the new pid and policy.
 	Announce(Request) (Response, error)
 	// Forget drops the container.
 	Forget(id string) error

@@ -161,7 +161,7 @@ func (s *session) handshake(c *child, o Options) error {
 	if err != nil {
 		return err
 	}
-	v.Path, v.Files = announced.Path, announced.Files
+	v.View = announced.View
 	c.send(v)
 	if err := c.expect(executing); err != nil {
 		return err
