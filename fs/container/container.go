@@ -56,6 +56,7 @@ type Container struct {
 	announced bool
 	// of is the slot of the announced container in whose place this one is shown, by the policy's Reader; 0 for any other.
 	of     uint64
+	owner  cgroup.Paths // of that one, or its own
 	policy atomic.Pointer[policy.Policy]
 	// overrides are an announced container's own choices; the registry's lock guards them.
 	overrides policy.Overrides

@@ -92,8 +92,9 @@ func (f fake) Announce(req control.Request) (control.Response, error) {
 			return control.Response{}, err
 		}
 	}
-	files := []string{"proc/meminfo", "proc/no-such-file", "sys/devices/system/cpu/online"}
-	return control.Response{View: control.View{Path: filepath.Join(f.mount, view), Files: files}}, nil
+	return control.Response{View: control.View{
+		Path: filepath.Join(f.mount, view), Files: []string{"proc/meminfo", "proc/no-such-file", "sys/devices/system/cpu/online"},
+	}}, nil
 }
 
 func (f fake) Forget(id string) error    { return f.root.RemoveAll(filepath.Join("c", id)) }
