@@ -85,6 +85,7 @@ func (d *Daemon) start() (err error) {
 	d.tree = tree.New(d.host, d.registry)
 	loop := server.NewLoop(d.mount.FD, d.tree)
 	d.tree.SetInvalidator(loop.InvalidateAttr)
+	d.tree.SetPollNotifier(loop.NotifyPoll)
 	if err := loop.Init(); err != nil {
 		return err
 	}
@@ -140,6 +141,9 @@ func (d *Daemon) Close() error {
 	if d.mount != nil {
 		errs = append(errs, d.mount.Close())
 	}
+	if d.tree != nil {
+		d.tree.Close()
+	}
 	if d.registry != nil {
 		d.registry.Close()
 	}
@@ -160,13 +164,13 @@ func (d *Daemon) connectionEnds() bool {
 }
 
 // Announce implements control.Handler.
-func (d *Daemon) Announce(id string, pid int) (path string, files []string, err error) {
+func (d *Daemon) Announce(id string, pid int) (control.View, error) {
 	c, err := d.registry.Announce(id, pid)
 	if err != nil {
-		return "", nil, err
+		return control.View{}, err
 	}
 	slog.Info("container announced", "id", id, "pid", pid, "slot", c.Slot)
-	return d.subtree(id), d.tree.Files(c.Policy()), nil
+	return control.View{Path: d.subtree(id), Files: d.tree.Files(c.Policy()), Direct: d.tree.Direct(c)}, nil
 }
 
 // Forget implements control.Handler.

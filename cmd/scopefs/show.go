@@ -108,12 +108,18 @@ func (o *showOptions) show(ctx context.Context, out io.Writer, id string, file *
 	defer c.Release()
 	if o.explain {
 		numbers, err := file.Explain(hostFS, c, pid)
+		if errors.Is(err, cgroup.ErrNoPressure) {
+			numbers, err = nil, nil // it is shown the machine's
+		}
 		if err != nil {
 			return err
 		}
 		return printNumbers(out, numbers, o.json)
 	}
 	text, err := file.Render(nil, hostFS, c, pid)
+	if errors.Is(err, cgroup.ErrNoPressure) {
+		text, err = file.Render(nil, hostFS, nil, pid)
+	}
 	if err != nil {
 		return err
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 // Need names the parts of a view.Container that a reader asks for.
-type Need uint8
+type Need uint16
 
 // The parts.
 const (
@@ -23,6 +23,10 @@ const (
 	NeedTimes       // the ledger's counters; implies NeedCPU
 	NeedLoad
 	NeedAge
+	needPressure // see NeedPressure: one bit for each of cgroup.Pressures
+	_
+	_
+	_
 )
 
 // MaxSlot is the highest slot: it has 32 bits of a node id.
@@ -98,6 +102,14 @@ func (c *Container) Snapshot(need Need, h *host.Snapshot, reader int, dst *Snaps
 	if need&NeedAge != 0 {
 		v.Age = max(h.Boottime-c.start, 0)
 	}
+	for r := range cgroup.Pressures {
+		if need&NeedPressure(r) != 0 {
+			if err := c.group.ReadPressure(r, &dst.pressure[r]); err != nil {
+				return err
+			}
+			v.Pressure[r] = &dst.pressure[r]
+		}
+	}
 	return nil
 }
 
@@ -111,6 +123,8 @@ type Snapshot struct {
 	times  view.CPUTimes
 	load   view.Load
 	perCPU []cgroup.CPUUsage
+
+	pressure [cgroup.Pressures]cgroup.PressureText
 }
 
 func (c *Container) readTimes(h *host.Snapshot, dst *Snapshot) error {

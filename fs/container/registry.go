@@ -49,6 +49,9 @@ type Registry struct {
 	ledgersMu sync.Mutex
 	ledgers   map[string]*ledger // open ones by name: a container may be announced when it has been found already
 
+	// forgotten is told the slots of containers that are known no more, with mu held.
+	forgotten func(slot uint64)
+
 	mu            sync.RWMutex
 	announcements uint64
 	byID          map[string]*Container // announced
@@ -97,6 +100,10 @@ func Open(hostFS *host.FS, opts Options) (*Registry, error) {
 
 // Run samples the load of the known containers and forgets those whose cgroup is gone, until ctx ends.
 func (r *Registry) Run(ctx context.Context) { r.sampleLoads(ctx) }
+
+// OnForget names the function that is told the slot of each container that is forgotten: it ended, or is not announced
+// any more. It must not call the registry, nor wait. It is set before the registry is used.
+func (r *Registry) OnForget(f func(slot uint64)) { r.forgotten = f }
 
 // Close forgets every container.
 func (r *Registry) Close() {
@@ -183,7 +190,12 @@ func (r *Registry) forget(c *Container) {
 
 // discard gives up a container that was taken out of the maps. A new daemon could still want the ledger of a living one.
 func (r *Registry) discard(c *Container) {
-	if !c.alive() && r.opts.LedgerDir != "" && !r.opts.ReadOnly {
+	alive := c.alive()
+	// A living one that was only found is made again when it is needed.
+	if r.forgotten != nil && (c.announced || !alive) {
+		r.forgotten(c.Slot)
+	}
+	if !alive && r.opts.LedgerDir != "" && !r.opts.ReadOnly {
 		_ = os.Remove(filepath.Join(r.opts.LedgerDir, c.ledgerName))
 	}
 	c.Release()

@@ -21,11 +21,12 @@ type registry struct {
 	ids map[string]int
 }
 
-func (r *registry) Announce(id string, pid int) (string, []string, error) {
+func (r *registry) Announce(id string, pid int) (View, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.ids[id] = pid
-	return "/mnt/c/" + id, []string{"proc/meminfo"}, nil
+	const cpu = "proc/pressure/cpu"
+	return View{Path: "/mnt/c/" + id, Files: []string{"proc/meminfo", cpu}, Direct: map[string]string{cpu: "/sys/fs/cgroup/a/cpu.pressure"}}, nil
 }
 
 func (r *registry) Forget(id string) error {
@@ -88,8 +89,9 @@ func TestCall(t *testing.T) {
 	if mount, pid, err := Ping(ctx, sock); mount != "/mnt" || pid != os.Getpid() || err != nil {
 		t.Errorf("Ping = %q %d %v", mount, pid, err)
 	}
-	if path, files, err := Announce(ctx, sock, "a", 0); path != "/mnt/c/a" || len(files) != 1 || err != nil {
-		t.Errorf("Announce = %q %q %v", path, files, err)
+	v, err := Announce(ctx, sock, "a", 0)
+	if v.Path != "/mnt/c/a" || len(v.Files) != 2 || v.Direct["proc/pressure/cpu"] != "/sys/fs/cgroup/a/cpu.pressure" || err != nil {
+		t.Errorf("Announce = %+v %v", v, err)
 	}
 	if l, err := List(ctx, sock); len(l) != 1 || l[0] != (Container{ID: "a", PID: os.Getpid()}) || err != nil {
 		t.Errorf("List = %v %v; pid 0 is to be the caller", l, err)
@@ -100,10 +102,10 @@ func TestCall(t *testing.T) {
 	if err := Forget(ctx, sock, "a"); err == nil || !strings.Contains(err.Error(), "no container a") {
 		t.Errorf("Forget twice: %v", err)
 	}
-	if _, _, err := Announce(ctx, sock, "../x", 0); err == nil || !strings.Contains(err.Error(), `"../x"`) {
+	if _, err := Announce(ctx, sock, "../x", 0); err == nil || !strings.Contains(err.Error(), `"../x"`) {
 		t.Errorf("bad id: %v", err)
 	}
-	if _, _, err := Announce(ctx, sock, "x", -3); err == nil || !strings.Contains(err.Error(), "-3") {
+	if _, err := Announce(ctx, sock, "x", -3); err == nil || !strings.Contains(err.Error(), "-3") {
 		t.Errorf("bad pid: %v", err)
 	}
 }
@@ -159,8 +161,8 @@ func TestConcurrent(t *testing.T) {
 	for i := range 64 {
 		wg.Go(func() {
 			id := fmt.Sprintf("c%d", i)
-			if path, _, err := Announce(t.Context(), sock, id, i+1); path != "/mnt/c/"+id || err != nil {
-				t.Errorf("%q %v", path, err)
+			if v, err := Announce(t.Context(), sock, id, i+1); v.Path != "/mnt/c/"+id || err != nil {
+				t.Errorf("%+v %v", v, err)
 			}
 		})
 	}

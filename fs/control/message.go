@@ -30,10 +30,8 @@ type Response struct {
 	Version int `json:"version"`
 	// Error is empty when the operation was done.
 	Error string `json:"error,omitempty"`
-	// Path is the container's subtree, holding proc/ and sys/ (OpAnnounce).
-	Path string `json:"path,omitempty"`
-	// Files are the virtual files below Path that are to be bound over the kernel's, such as "proc/meminfo".
-	Files []string `json:"files,omitempty"`
+	// View is the container's (OpAnnounce).
+	View
 	// Mount and PID are the daemon's mount point and process (OpPing).
 	Mount string `json:"mount,omitempty"`
 	PID   int    `json:"pid,omitempty"`
@@ -42,6 +40,18 @@ type Response struct {
 	Fallbacks map[string]uint64 `json:"fallbacks,omitempty"`
 	// Containers are the announced ones (OpList).
 	Containers []Container `json:"containers,omitempty"`
+}
+
+// View is what a container is to be shown.
+type View struct {
+	// Path is the container's subtree, holding proc/ and sys/.
+	Path string `json:"path,omitempty"`
+	// Files are the virtual files below Path that are to be bound over the kernel's, such as "proc/meminfo".
+	Files []string `json:"files,omitempty"`
+	// Direct holds, for some of the Files, a kernel file that is to be bound instead, such as the cgroup's own cpu.pressure
+	// for "proc/pressure/cpu". Its path is one in the daemon's mount namespace; the one below Path serves where that
+	// cannot be reached.
+	Direct map[string]string `json:"direct,omitempty"`
 }
 
 // Container is one announced container in a listing.

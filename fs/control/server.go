@@ -26,9 +26,9 @@ const (
 // Handler does what requests ask for. Its methods are called from many goroutines at once, with ids that passed
 // [CheckID] and pids above 0.
 type Handler interface {
-	// Announce makes the subtree of container id, of which pid is a process, and returns it with the files in it that
-	// are to be bound. Announcing a container again answers the same, for the new pid.
-	Announce(id string, pid int) (path string, files []string, err error)
+	// Announce makes the subtree of container id, of which pid is a process. Announcing a container again answers the
+	// same, for the new pid.
+	Announce(id string, pid int) (View, error)
 	// Forget drops the container.
 	Forget(id string) error
 	// List returns the announced containers.
@@ -218,7 +218,7 @@ func (s *Server) do(req Request) (resp Response, err error) {
 			// The kernel reports pid 0 for a peer in a pid namespace that is not below the daemon's.
 			return resp, fmt.Errorf("process %d of container %s is not one that the daemon can see", req.PID, req.ID)
 		}
-		resp.Path, resp.Files, err = s.handler.Announce(req.ID, req.PID)
+		resp.View, err = s.handler.Announce(req.ID, req.PID)
 	case OpForget:
 		if err = CheckID(req.ID); err != nil {
 			return resp, err

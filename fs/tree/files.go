@@ -7,6 +7,7 @@ import (
 	"path"
 	"strings"
 
+	"github.com/scopefs/scopefs/cgroup"
 	"github.com/scopefs/scopefs/fs/container"
 	"github.com/scopefs/scopefs/fs/host"
 	"github.com/scopefs/scopefs/fs/view"
@@ -16,11 +17,15 @@ import (
 type File struct {
 	// Path is relative to the view's root, such as "proc/meminfo".
 	Path string
-	// Mode holds the permission bits, those of the kernel's own file.
+	// Mode holds the permission bits, those of the kernel's own file; 0: as this machine's kernel has them.
 	Mode uint32
 
 	// sameLength says that the content has the same length every time, short of a value that outgrows its column.
 	sameLength bool
+
+	// pressure says that it is the pressure file of resource, and takes triggers.
+	pressure bool
+	resource cgroup.Pressure
 
 	// name is what policies call it by; the files of a tree below /sys share one.
 	name      string
@@ -65,6 +70,10 @@ var files = numbered([]File{
 	cpuList("present", view.CPUPresent),
 	cpuList("possible", view.CPUPossible),
 	cpuList("offline", view.CPUOffline),
+	pressure(cgroup.PressureCPU),
+	pressure(cgroup.PressureMemory),
+	pressure(cgroup.PressureIO),
+	pressure(cgroup.PressureIRQ),
 })
 
 func numbered(list []File) []File {

@@ -10,7 +10,6 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
-	"github.com/scopefs/scopefs/cgroup"
 	"github.com/scopefs/scopefs/fs/container"
 	"github.com/scopefs/scopefs/fs/host"
 	"github.com/scopefs/scopefs/fs/policy"
@@ -35,18 +34,25 @@ type Tree struct {
 	sys       sysEntries
 	pages     pages
 	turns     turns
-	absent    map[entryID]bool  // the files and directories that the machine's kernel does not have
-	narrow    bool              // the numbers of meminfo fit into their columns
-	machine   container.Lengths // of the machine's own contents
+	triggers  triggers
+	modes     map[entryID]uint32 // of the files that have none in the table
+	absent    map[entryID]bool   // the files and directories that the machine's kernel does not have
+	narrow    bool               // the numbers of meminfo fit into their columns
+	machine   container.Lengths  // of the machine's own contents
 	Fallbacks Fallbacks
 }
 
 // New makes the tree over the machine and its containers.
 func New(hostFS *host.FS, registry *container.Registry) *Tree {
-	t := &Tree{RawFileSystem: fuse.NewDefaultRawFileSystem(), host: hostFS, registry: registry, absent: map[entryID]bool{}}
+	t := &Tree{RawFileSystem: fuse.NewDefaultRawFileSystem(), host: hostFS, registry: registry, absent: map[entryID]bool{}, modes: map[entryID]uint32{}}
 	for e, path := range paths {
 		t.absent[e] = !hostFS.Exists(path)
+		if f := e.file(); f != nil && f.Mode == 0 {
+			t.modes[e] = hostFS.Mode(path)
+		}
 	}
+	t.triggers.newWatch = newEpoll
+	registry.OnForget(t.triggers.forget)
 	var h host.Snapshot
 	if err := hostFS.Snapshot(host.NeedMeminfo, &h); err == nil {
 		t.narrow = len(memTotal.Find(h.Meminfo)) <= len("MemTotal:")+memColumn
@@ -62,6 +68,9 @@ const memColumn = 15
 
 // SetInvalidator names the function that makes the kernel forget the attributes of a node.
 func (t *Tree) SetInvalidator(f func(node uint64)) { t.pages.invalidate = f }
+
+// Close ends the triggers.
+func (t *Tree) Close() { t.triggers.close() }
 
 // String names the file system to go-fuse.
 func (t *Tree) String() string { return "scopefs" }
@@ -155,7 +164,7 @@ func (t *Tree) attr(n node, h *fuse.InHeader, out *fuse.Attr) (time.Duration, fu
 	if f == nil {
 		return 0, fuse.ENOENT
 	}
-	out.Mode, out.Nlink = syscall.S_IFREG|f.Mode, 1
+	out.Mode, out.Nlink = syscall.S_IFREG|f.Mode|t.modes[n.entry()], 1
 	c := t.identify(n, int(h.Pid), f)
 	defer c.Release()
 	return t.size(n, f, c, int(h.Pid), func() uint64 { return t.sizeHint(f, c) }, out), fuse.OK
@@ -239,13 +248,17 @@ func (t *Tree) identify(n node, pid int, f *File) *container.Container {
 	return c
 }
 
+// shown is whose numbers a file shows, c's or with nil the machine's.
+func (t *Tree) shown(f *File, c *container.Container) *container.Container {
+	if c == nil || !c.Policy().Shows(f.name) {
+		return nil
+	}
+	return c
+}
+
 // render renders the container's numbers, or the machine's where the container's can't be read or are not wanted.
 func (t *Tree) render(dst []byte, f *File, c *container.Container, reader int) ([]byte, error) {
-	shown := c
-	if c != nil && !c.Policy().Shows(f.name) {
-		shown = nil
-	}
-	out, err := f.Render(dst, t.host, shown, reader)
+	out, err := f.Render(dst, t.host, t.shown(f, c), reader)
 	if t.fallsBack(f, err) {
 		out, err = f.Render(dst, t.host, nil, reader)
 	}
@@ -269,11 +282,7 @@ func (t *Tree) fallsBack(f *File, err error) bool {
 	if !errors.As(err, &unreadable) {
 		return false
 	}
-	reason := "unreadable"
-	if errors.Is(err, cgroup.ErrGone) {
-		reason = "gone"
-	}
-	t.Fallbacks.count(f.Path, reason, err)
+	t.Fallbacks.count(f.Path, reason(err), err)
 	return true
 }
 
@@ -301,10 +310,14 @@ func (t *Tree) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.
 	if f == nil {
 		return fuse.ENOENT
 	}
+	h := &handle{node: n, file: f}
 	if in.Flags&syscall.O_ACCMODE != syscall.O_RDONLY {
-		return fuse.EACCES
+		h.writable, h.privileged = true, t.host.Privileged(int(in.Pid))
+		if err := t.mayWrite(f, h.privileged); err != nil {
+			return status(err)
+		}
 	}
-	h := &handle{node: n, file: f, container: t.identify(n, int(in.Pid), f)}
+	h.container = t.identify(n, int(in.Pid), f)
 	if n.entry() >= firstSys {
 		if status := t.openSys(n, f, h.container, int(in.Pid)); !status.Ok() {
 			h.container.Release()
@@ -363,6 +376,7 @@ func (t *Tree) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
 	if h := t.handles.remove(in.Fh); h != nil {
 		t.pages.release(h)
 		t.turns.done(h)
+		t.triggers.remove(h.trigger.Load())
 		h.container.Release()
 	}
 }

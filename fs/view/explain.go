@@ -2,6 +2,7 @@ package view
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/scopefs/scopefs/cgroup"
 	"github.com/scopefs/scopefs/fs/host"
@@ -11,7 +12,7 @@ import (
 type Number struct {
 	Key   string `json:"key"` // as the file names it
 	Value uint64 `json:"value"`
-	Unit  string `json:"unit"` // "kB", "pages", "CPUs", "ticks" (USER_HZ), "hundredths", "ms", "tasks" or ""
+	Unit  string `json:"unit"` // "kB", "pages", "CPUs", "ticks" (USER_HZ), "hundredths", "hundredths of %", "µs", "ms", "tasks" or ""
 	// Source is the kernel file, or the part of scopefs, that the number is computed from; "" if it is a constant.
 	Source string `json:"source"`
 	// Level is the cgroup that decided; "" if it was the machine, or none.
@@ -46,6 +47,9 @@ func Explain(file string, h *host.Snapshot, c *Container) []Number {
 		return explainLoad(c)
 	case "proc/uptime":
 		return explainUptime(c)
+	}
+	if resource, ok := strings.CutPrefix(file, "proc/pressure/"); ok {
+		return explainPressure(c, resource)
 	}
 	return nil
 }

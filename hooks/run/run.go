@@ -151,7 +151,7 @@ func (s *session) handshake(c *child, o Options) error {
 			return fmt.Errorf("detach the private daemon's mount: %w", err)
 		}
 	}
-	if v.Path, v.Files, err = control.Announce(ctx, s.Socket, s.id, c.pid()); err != nil {
+	if v.View, err = control.Announce(ctx, s.Socket, s.id, c.pid()); err != nil {
 		return err
 	}
 	c.send(v)

@@ -78,7 +78,7 @@ type fake struct {
 }
 
 // The container's copy of the mount is of the same file system, so what is written after Detach is seen there.
-func (f fake) Announce(id string, pid int) (string, []string, error) {
+func (f fake) Announce(id string, pid int) (control.View, error) {
 	view := filepath.Join("c", id)
 	for file, content := range map[string]string{
 		"proc/meminfo":                  fmt.Sprintf("MemTotal: %s\n", id),
@@ -86,13 +86,13 @@ func (f fake) Announce(id string, pid int) (string, []string, error) {
 	} {
 		file = filepath.Join(view, file)
 		if err := f.root.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-			return "", nil, err
+			return control.View{}, err
 		}
 		if err := f.root.WriteFile(file, []byte(content), 0o444); err != nil {
-			return "", nil, err
+			return control.View{}, err
 		}
 	}
-	return filepath.Join(f.mount, view), []string{"proc/meminfo", "proc/no-such-file", "sys/devices/system/cpu/online"}, nil
+	return control.View{Path: filepath.Join(f.mount, view), Files: []string{"proc/meminfo", "proc/no-such-file", "sys/devices/system/cpu/online"}}, nil
 }
 
 func (f fake) Forget(id string) error            { return f.root.RemoveAll(filepath.Join("c", id)) }
