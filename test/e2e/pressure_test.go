@@ -11,11 +11,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -392,8 +392,9 @@ func playTriggers(args []string) error {
 	}
 	switch args[1] {
 	case "nobody":
-		if err := syscall.Setuid(65534); err != nil {
-			return err
+		runtime.LockOSThread() // to the end: the user is this thread's
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETUID, 65534, 0, 0); errno != 0 {
+			return errno
 		}
 	case "unprivileged":
 		return host.AsUnprivileged(all)
