@@ -78,6 +78,9 @@ type Group struct {
 	// pressure holds the places of each file, the best first.
 	pressure [Pressures][]pressureFile
 	pids     *file // pids.current; nil without one
+
+	io       ioFiles
+	slabinfo slabinfoFile
 }
 
 // Open returns the Group of p. It fails with [ErrGone] if there is no such cgroup.
@@ -122,6 +125,7 @@ func (g *Group) build() error {
 	g.memory = newMemoryFiles(chains[memory], versions[memory])
 	g.hugetlb = newHugetlbFiles(chains[hugetlb], versions[hugetlb], g.fs.hugePages)
 	g.cpu = newCPUFiles(chains[cpu], versions[cpu], chains[usage], versions[usage])
+	g.cpu.setVersion = versions[cpuset]
 	g.cpuset.levels = newCPUSetFiles(chains[cpuset], versions[cpuset])
 	var own []level
 	if versions[unified] != V0 {
@@ -133,6 +137,10 @@ func (g *Group) build() error {
 	g.pressure = newPressureFiles(own...)
 	if versions[pids] != V0 {
 		g.pids = chains[pids][0].dir.file("pids.current")
+	}
+	g.io = newIOFiles(chains[blkio], versions[blkio])
+	if versions[memory] == V1 {
+		g.slabinfo.file = chains[memory][0].dir.file("memory.kmem.slabinfo")
 	}
 	return nil
 }

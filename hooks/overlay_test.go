@@ -81,19 +81,22 @@ func write(t *testing.T, path, content string) {
 }
 
 func TestOverlay(t *testing.T) {
-	const online, pressure = "sys/devices/system/cpu/online", "proc/pressure/cpu"
+	const online, dir, pressure = "sys/devices/system/cpu/online", "sys/devices/system/node", "proc/pressure/cpu"
 	if _, err := os.Stat("/" + pressure); err != nil {
 		t.Skip("this kernel counts no pressure: ", err)
 	}
 	check := func(t *testing.T) {
 		inMountNamespace(t, func() {
-			files := []string{"proc/meminfo", online, "proc/nosuchfile", pressure}
-			view, root := container(t, files...)
+			view, root := container(t, "proc/meminfo", online, dir+"/online", "proc/nosuchfile", pressure)
+			files := []string{"proc/meminfo", online, dir, "proc/nosuchfile", pressure}
 			missing, err := Overlay(control.View{Path: view, Files: files}, root)
 			if err != nil || !slices.Equal(missing, []string{"proc/nosuchfile"}) {
 				t.Errorf("Overlay = %q, %v", missing, err)
 			}
-			for _, f := range []string{"proc/meminfo", online, pressure} {
+			if err := os.WriteFile(filepath.Join(root, dir, "new"), nil, 0o644); err == nil {
+				t.Errorf("a file can be made in %s", dir)
+			}
+			for f, point := range map[string]string{"proc/meminfo": "proc/meminfo", online: online, dir + "/online": dir, pressure: pressure} {
 				writable := f == pressure
 				path := filepath.Join(root, f)
 				if b, err := os.ReadFile(path); string(b) != "view of "+f {
@@ -109,7 +112,7 @@ func TestOverlay(t *testing.T) {
 				var found bool
 				for _, m := range mounts(t, "/proc/thread-self/mountinfo") {
 					fields := strings.Fields(m)
-					if fields[4] != path {
+					if fields[4] != filepath.Join(root, point) {
 						continue
 					}
 					found = true
@@ -118,7 +121,7 @@ func TestOverlay(t *testing.T) {
 					}
 				}
 				if !found {
-					t.Errorf("no mount on %s", path)
+					t.Errorf("no mount on %s", point)
 				}
 			}
 		})

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -17,7 +18,7 @@ import (
 )
 
 // cpuinfoAge is how long a parsed /proc/cpuinfo is good. The kernel prints it slowly (on x86 it asks every CPU for its
-// frequency), and nothing but that frequency changes between two hotplug events.
+// frequency), and nothing but that frequency changes between two hotplug events, which change the list of online CPUs.
 const cpuinfoAge = time.Second
 
 // FS reads the machine's files below a root. It keeps them open. It is safe for use by several goroutines.
@@ -26,8 +27,12 @@ type FS struct {
 	online, present, possible, offline             file
 	overcommitRatio, overcommitKbytes              file
 	pressure                                       [cgroup.Pressures]file
+	diskstats, vmstat, slabinfo                    file
 
-	root string
+	root     string
+	sys      sysDirs
+	pageSize uint64
+	thpSize  uint64
 
 	// The last parsed /proc/cpuinfo, for ordinary readers and for those of Linux32.
 	parsed, parsed32 parsedCpuinfo
@@ -35,20 +40,28 @@ type FS struct {
 
 // parsedCpuinfo is a parsed /proc/cpuinfo and when it was read, on the clock of Snapshot.Boottime.
 type parsedCpuinfo struct {
-	mu   sync.Mutex
-	last *Cpuinfo
-	read time.Duration
+	mu     sync.Mutex
+	last   *Cpuinfo
+	read   time.Duration
+	online []byte // the list of online CPUs then
 }
 
 // Open opens the files below root; "" and "/" are the machine's own. A file that does not exist is no error here:
 // Snapshot reports it when it is asked for and cannot be done without.
 func Open(root string) (*FS, error) {
-	f := &FS{root: root}
+	f := &FS{root: root, sys: sysDirs{-1, -1}, pageSize: uint64(os.Getpagesize())}
 	for file, path := range f.files() {
 		if err := file.open(filepath.Join("/", root, path)); err != nil {
 			f.Close()
 			return nil, err
 		}
+	}
+	if err := f.sys.open(root); err != nil {
+		f.Close()
+		return nil, err
+	}
+	if text, err := os.ReadFile(filepath.Join("/", root, "sys/kernel/mm/transparent_hugepage/hpage_pmd_size")); err == nil {
+		f.thpSize = number(text)
 	}
 	return f, nil
 }
@@ -71,7 +84,10 @@ func (f *FS) files() func(yield func(*file, string) bool) {
 			yield(&f.pressure[cgroup.PressureCPU], "proc/pressure/cpu") &&
 			yield(&f.pressure[cgroup.PressureMemory], "proc/pressure/memory") &&
 			yield(&f.pressure[cgroup.PressureIO], "proc/pressure/io") &&
-			yield(&f.pressure[cgroup.PressureIRQ], "proc/pressure/irq")
+			yield(&f.pressure[cgroup.PressureIRQ], "proc/pressure/irq") &&
+			yield(&f.diskstats, "proc/diskstats") &&
+			yield(&f.vmstat, "proc/vmstat") &&
+			yield(&f.slabinfo, "proc/slabinfo")
 	}
 }
 
@@ -87,6 +103,7 @@ func (f *FS) Close() error {
 	for file := range f.files() {
 		errs = append(errs, file.close())
 	}
+	f.sys.close()
 	return errors.Join(errs...)
 }
 
@@ -99,6 +116,7 @@ func (f *FS) Snapshot(need Need, dst *Snapshot) error {
 		return os.NewSyscallError("clock_gettime", err)
 	}
 	dst.Boottime = time.Duration(now.Nano())
+	dst.PageSize, dst.THPSize = f.pageSize, f.thpSize
 
 	var err error
 	read := func(part Need, file *file, buf *[]byte) {
@@ -108,7 +126,7 @@ func (f *FS) Snapshot(need Need, dst *Snapshot) error {
 		}
 	}
 	optional := func(part Need, file *file, buf *[]byte) {
-		if file.missing() {
+		if file.err == unix.ENOENT {
 			part = 0
 		}
 		read(part, file, buf)
@@ -127,6 +145,9 @@ func (f *FS) Snapshot(need Need, dst *Snapshot) error {
 	for r := range cgroup.Pressures {
 		read(NeedPressure(r), &f.pressure[r], &dst.Pressure[r])
 	}
+	read(NeedDiskstats, &f.diskstats, &dst.Diskstats)
+	read(NeedVMStat, &f.vmstat, &dst.VMStat)
+	read(NeedSlabinfo, &f.slabinfo, &dst.Slabinfo)
 	if err != nil {
 		return err
 	}
@@ -136,10 +157,10 @@ func (f *FS) Snapshot(need Need, dst *Snapshot) error {
 	}
 	dst.Cpuinfo = nil
 	if need&NeedCpuinfo != 0 {
-		dst.Cpuinfo, err = f.parsed.get(dst.Boottime, f.cpuinfo.read)
+		dst.Cpuinfo, err = f.parsed.get(dst, f.cpuinfo.read)
 	}
 	if need&NeedCpuinfo32 != 0 {
-		dst.Cpuinfo, err = f.parsed32.get(dst.Boottime, func(buf []byte) (text []byte, err error) {
+		dst.Cpuinfo, err = f.parsed32.get(dst, func(buf []byte) (text []byte, err error) {
 			err = asLinux32(func() (err error) { text, err = f.cpuinfo.read(buf); return err })
 			return text, err
 		})
@@ -147,11 +168,11 @@ func (f *FS) Snapshot(need Need, dst *Snapshot) error {
 	return err
 }
 
-// get returns /proc/cpuinfo not older than cpuinfoAge.
-func (p *parsedCpuinfo) get(now time.Duration, read func(buf []byte) ([]byte, error)) (*Cpuinfo, error) {
+// get returns /proc/cpuinfo not older than cpuinfoAge, and of the CPUs that are online now.
+func (p *parsedCpuinfo) get(now *Snapshot, read func(buf []byte) ([]byte, error)) (*Cpuinfo, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.last != nil && now-p.read < cpuinfoAge {
+	if p.last != nil && now.Boottime-p.read < cpuinfoAge && bytes.Equal(p.online, now.Online) {
 		return p.last, nil
 	}
 	// The old text may be in use: the new one gets a buffer of its own, of about the size that it will need.
@@ -163,7 +184,7 @@ func (p *parsedCpuinfo) get(now time.Duration, read func(buf []byte) ([]byte, er
 	if err != nil {
 		return nil, err
 	}
-	p.last, p.read = ParseCpuinfo(raw), now
+	p.last, p.read, p.online = ParseCpuinfo(raw), now.Boottime, append(p.online[:0], now.Online...)
 	return p.last, nil
 }
 
@@ -174,13 +195,14 @@ const minRead = 4096
 type file struct {
 	path string
 	f    *os.File // nil where the file does not exist
+	err  error    // why it is nil
 
 	// mu makes one reader read all of it. The kernel keeps the text of a seq file per open file: two readers that took
 	// turns would be given the first part of one text and the second part of another.
 	mu sync.Mutex
 }
 
-// open opens the file; one that does not exist is no error. It is unix.Open and not os.Open, which would register the
+// open opens the file; one that does not exist, or that only root may read, is no error before it is read. It is unix.Open and not os.Open, which would register the
 // descriptor with Go's poller: files of kernfs accept that, and wake it up for nothing.
 func (f *file) open(path string) error {
 	f.path = path
@@ -191,7 +213,8 @@ func (f *file) open(path string) error {
 			f.f = os.NewFile(uintptr(fd), path)
 			return nil
 		case unix.EINTR:
-		case unix.ENOENT:
+		case unix.ENOENT, unix.EACCES:
+			f.err = err
 			return nil
 		default:
 			return &fs.PathError{Op: "open", Path: path, Err: err}
@@ -211,7 +234,7 @@ func (f *file) close() error {
 // read appends the whole file, as it is now, to buf.
 func (f *file) read(buf []byte) ([]byte, error) {
 	if f.missing() {
-		return buf, &fs.PathError{Op: "read", Path: f.path, Err: fs.ErrNotExist}
+		return buf, &fs.PathError{Op: "read", Path: f.path, Err: f.err}
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -26,6 +26,9 @@ const (
 	_
 	_
 	_
+	NeedDiskstats
+	NeedVMStat
+	NeedSlabinfo
 )
 
 // Snapshot is the machine at one moment. Fields that were not asked for are empty. The byte slices are the kernel's
@@ -49,6 +52,14 @@ type Snapshot struct {
 	OnlineCPUs []int
 
 	Overcommit Overcommit
+
+	Diskstats []byte // /proc/diskstats
+	VMStat    []byte // /proc/vmstat
+	Slabinfo  []byte // /proc/slabinfo, which root alone may read
+
+	// PageSize is that of the machine, and THPSize that of a transparent huge page, 0 where the kernel has none; in bytes.
+	// Both are always there.
+	PageSize, THPSize uint64
 
 	overcommitRatio, overcommitKbytes []byte // the texts behind Overcommit
 }
@@ -78,4 +89,8 @@ type Cpuinfo struct {
 type CPUBlock struct {
 	CPU  int // the number that the kernel printed
 	Text []byte
+	// Package and Core are its "physical id" and "core id" (loongarch64: "package" and "core"), -1 where it has none.
+	Package, Core int
+	// PackageCPUs and PackageCores are how many of the blocks are of the same package, and how many cores they are of.
+	PackageCPUs, PackageCores int
 }

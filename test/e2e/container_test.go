@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/scopefs/scopefs/fs/control"
+	"github.com/scopefs/scopefs/fs/policy"
 	"github.com/scopefs/scopefs/fs/tree"
 )
 
@@ -35,6 +36,8 @@ type options struct {
 	// sharePID leaves the container in the host's pid namespace.
 	sharePID bool
 	comm     string // of its init
+	// policy holds the choices that it is announced with (ownTree).
+	policy policy.Overrides
 	// in makes it inside another container: in its mounts, a child of its pid namespace.
 	in *container
 }
@@ -50,6 +53,14 @@ const (
 )
 
 var lastContainer atomic.Int64
+
+// boundFiles are what is bound into a container: all that this machine has.
+func boundFiles() []string {
+	return tree.Binds(func(path string) bool {
+		_, err := os.Lstat("/" + path)
+		return err == nil
+	}, func(string) bool { return true })
+}
 
 // startContainer starts a container in the group with nothing but Linux: it is this binary in new namespaces.
 func startContainer(t testing.TB, d *daemon, g *group, o options) *container {
@@ -93,16 +104,17 @@ func tryContainer(t testing.TB, d *daemon, g *group, o options) (*container, err
 	var bind orders
 	switch o.bind {
 	case ownTree, ownFUSE:
-		v, err := control.Announce(t.Context(), d.socket, c.id, c.pid)
+		announced, err := control.Call(t.Context(), d.socket, control.Request{Op: control.OpAnnounce, ID: c.id, PID: c.pid, Policy: o.policy})
 		if err != nil {
 			return nil, err
 		}
+		v := announced.View
 		if o.bind == ownFUSE {
 			v.Direct = nil
 		}
 		bind = orders{View: v, Hook: true}
 	case compatTree, hostBinds:
-		bind = orders{View: control.View{Path: d.compat, Files: kernelFiles(tree.Paths())}}
+		bind = orders{View: control.View{Path: d.compat, Files: boundFiles()}}
 	case noBinds:
 	}
 	bind.Sysfs = o.in != nil
@@ -220,16 +232,6 @@ func (c *container) meminfo() meminfo {
 func (c *container) stat() procStat {
 	c.t.Helper()
 	return parseStat(c.t, c.read("proc/stat"))
-}
-
-// kernelFiles are those of the files that this kernel has.
-func kernelFiles(files []string) (list []string) {
-	for _, file := range files {
-		if _, err := os.Stat("/" + file); err == nil {
-			list = append(list, file)
-		}
-	}
-	return list
 }
 
 // newestInit is the pid of the process in the group whose pid is 1 in its own pid namespace.

@@ -136,6 +136,9 @@ var files = map[string]*regexp.Regexp{
 	"proc/loadavg":                    regexp.MustCompile(`\A\d+\.\d\d \d+\.\d\d \d+\.\d\d \d+/\d+ \d+\n\z`),
 	"proc/uptime":                     regexp.MustCompile(`\A\d+\.\d\d \d+\.\d\d\n\z`),
 	"proc/swaps":                      regexp.MustCompile(`\AFilename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n(\S+.*\n)*\z`),
+	"proc/diskstats":                  regexp.MustCompile(`\A( *\d+ +\d+ \S+( \d+){11,}\n)*\z`),
+	"proc/vmstat":                     regexp.MustCompile(`\Anr_free_pages \d+\n([a-z0-9_]+ \d+\n){80,}\z`),
+	"proc/slabinfo":                   regexp.MustCompile(`\Aslabinfo - version: 2\.1\n# name .*\n(.+ : slabdata .*\n)*\z`),
 	"sys/devices/system/cpu/online":   cpuList,
 	"sys/devices/system/cpu/present":  cpuList,
 	"sys/devices/system/cpu/possible": cpuList,
@@ -149,7 +152,11 @@ func whole(file, text string) error {
 	if strings.ContainsRune(text, 0) {
 		return fmt.Errorf("%s: NUL bytes at %d of %d", file, strings.IndexByte(text, 0), len(text))
 	}
-	if !files[file].MatchString(text) {
+	pattern := files[file]
+	if pattern == nil {
+		pattern = sysFiles[file]
+	}
+	if !pattern.MatchString(text) {
 		return fmt.Errorf("%s: not whole, %d bytes: %.300q … %q", file, len(text), text, text[max(0, len(text)-60):])
 	}
 	return nil

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
@@ -57,19 +56,6 @@ func (g *group) pressureOf(resource string) string {
 		}
 	}
 	return ""
-}
-
-// modeOf is the mode of the kernel's own file.
-func modeOf(t *testing.T, file string) fs.FileMode {
-	t.Helper()
-	if !strings.HasPrefix(file, "proc/pressure/") {
-		return 0o444
-	}
-	fi, err := os.Stat("/" + file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return fi.Mode()
 }
 
 // threshold fires after 100 ms of pressure in 2 s, the shortest window that needs no privilege.
