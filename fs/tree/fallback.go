@@ -1,8 +1,11 @@
 package tree
 
 import (
+	"errors"
 	"log/slog"
 	"sync"
+
+	"github.com/scopefs/scopefs/cgroup"
 )
 
 // Fallbacks counts the readers that were shown the machine's numbers because their container's could not be read.
@@ -11,19 +14,30 @@ type Fallbacks struct {
 	counts map[Fallback]uint64
 }
 
+// reason is why a container that is known could not be shown.
+func reason(err error) string {
+	switch {
+	case errors.Is(err, cgroup.ErrGone):
+		return "gone"
+	case errors.Is(err, cgroup.ErrNoPressure):
+		return "unavailable"
+	}
+	return "unreadable"
+}
+
 // Fallback is what the counts are kept by: a file and why its container could not be shown.
 type Fallback struct{ File, Reason string }
 
 // count adds one, and logs the first of each kind.
-func (f *Fallbacks) count(file *File, reason string, err error) {
+func (f *Fallbacks) count(file, reason string, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	key := Fallback{file.Path, reason}
+	key := Fallback{file, reason}
 	if f.counts == nil {
 		f.counts = map[Fallback]uint64{}
 	}
 	if f.counts[key]++; f.counts[key] == 1 {
-		slog.Warn("showing the machine's numbers instead of a container's", "file", file.Path, "reason", reason, "err", err)
+		slog.Warn("showing the machine's numbers instead of a container's", "file", file, "reason", reason, "err", err)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/procfs/blockdevice"
 
 	"github.com/scopefs/scopefs/cgroup"
+	"github.com/scopefs/scopefs/fs/host"
 	"github.com/scopefs/scopefs/fs/policy"
 )
 
@@ -36,7 +37,7 @@ func TestProcfsOracle(t *testing.T) {
 				}
 				checkMeminfo(t, fs, f, c)
 				checkStat(t, fs, f, c)
-				checkCPUInfo(t, fs, c)
+				checkCPUInfo(t, fs, f.host, c)
 				checkDiskstats(t, dir, f, c)
 				if c.Load != nil {
 					load, err := fs.LoadAvg()
@@ -75,7 +76,7 @@ func TestProcfsOracleBig(t *testing.T) {
 	if len(stat.CPU) != 100 || stat.CPU[99].User != (1000+599)/100.0 {
 		t.Errorf("%d CPUs, the last %+v", len(stat.CPU), stat.CPU[99])
 	}
-	checkCPUInfo(t, fs, c)
+	checkCPUInfo(t, fs, h, c)
 }
 
 func checkMeminfo(t *testing.T, fs procfs.FS, f *fixture, c *Container) {
@@ -129,8 +130,8 @@ func checkStat(t *testing.T, fs procfs.FS, f *fixture, c *Container) {
 			t.Errorf("cpu row: got %+v, want %+v", stat.CPUTotal, row(c.Times.Total))
 		}
 		for i, r := range c.Times.Rows {
-			if stat.CPU[int64(i)] != row(r) {
-				t.Errorf("cpu%d: got %+v, want %+v", i, stat.CPU[int64(i)], row(r))
+			if got := stat.CPU[int64(c.Number(i))]; got != row(r) {
+				t.Errorf("cpu%d: got %+v, want %+v", c.Number(i), got, row(r))
 			}
 		}
 	}
@@ -142,7 +143,7 @@ func checkStat(t *testing.T, fs procfs.FS, f *fixture, c *Container) {
 	}
 }
 
-func checkCPUInfo(t *testing.T, fs procfs.FS, c *Container) {
+func checkCPUInfo(t *testing.T, fs procfs.FS, h *host.Snapshot, c *Container) {
 	if runtime.GOARCH != "amd64" {
 		t.Log("cpuinfo not checked: procfs has the parser of its own architecture only, the fixtures are of x86")
 		return
@@ -157,11 +158,27 @@ func checkCPUInfo(t *testing.T, fs procfs.FS, c *Container) {
 	if len(infos) != len(c.CPUs) {
 		t.Fatalf("cpuinfo has %d CPUs, want %d", len(infos), len(c.CPUs))
 	}
+	packages, cores := map[string]uint{}, map[[2]string]bool{}
+	for _, info := range infos {
+		packages[info.PhysicalID]++
+		cores[[2]string{info.PhysicalID, info.CoreID}] = true
+	}
 	for i, info := range infos {
-		n := uint(len(c.CPUs))
-		if info.Processor != uint(i) || info.PhysicalID != "0" || info.Siblings != n || info.CPUCores != n || !isNumber(info.CoreID, i) ||
-			!isNumber(info.APICID, i) || !isNumber(info.InitialAPICID, i) || len(info.Flags) == 0 {
-			t.Errorf("CPU %d of %d: %+v", i, n, info)
+		inPackage := uint(0)
+		for core := range cores {
+			if core[0] == info.PhysicalID {
+				inPackage++
+			}
+		}
+		if info.Processor != uint(c.Number(i)) || info.Siblings != packages[info.PhysicalID] || info.CPUCores != inPackage || len(info.Flags) == 0 {
+			t.Errorf("CPU %d of %d: %d siblings of %d, %d cores of %d, %d flags",
+				i, len(infos), info.Siblings, packages[info.PhysicalID], info.CPUCores, inPackage, len(info.Flags))
+		}
+		// Where it sits is where the physical CPU does.
+		for _, line := range []string{"physical id\t: " + info.PhysicalID, "core id\t\t: " + info.CoreID, "apicid\t\t: " + info.APICID} {
+			if b := blockOf(h.Cpuinfo.Blocks, c.CPUs[i]); !strings.Contains(string(b.Text), "\n"+line+"\n") {
+				t.Errorf("CPU %d: %q is not in\n%s", i, line, b.Text)
+			}
 		}
 	}
 }
@@ -183,9 +200,4 @@ func checkDiskstats(t *testing.T, dir string, f *fixture, c *Container) {
 	if len(stats) != 1 || stats[0].DeviceName != "loop0" || stats[0].MajorNumber != 7 || stats[0].IOStats != want {
 		t.Errorf("diskstats: %+v, want loop0 alone with %+v", stats, want)
 	}
-}
-
-func isNumber(text string, want int) bool {
-	n, digits := number([]byte(text))
-	return digits == len(text) && n == uint64(want)
 }

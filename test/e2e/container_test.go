@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/scopefs/scopefs/fs/control"
+	"github.com/scopefs/scopefs/fs/policy"
 	"github.com/scopefs/scopefs/fs/tree"
 )
 
@@ -34,6 +36,8 @@ type options struct {
 	// sharePID leaves the container in the host's pid namespace.
 	sharePID bool
 	comm     string // of its init
+	// policy holds the choices that it is announced with (ownTree).
+	policy policy.Overrides
 	// in makes it inside another container: in its mounts, a child of its pid namespace.
 	in *container
 }
@@ -42,12 +46,21 @@ type bindKind int
 
 const (
 	ownTree    bindKind = iota // announced, and bound as scopefs' hook does it
+	ownFUSE                    // the same, with all files from FUSE
 	compatTree                 // bound from the tree laid out as LXCFS's, by the container's init
 	hostBinds                  // the same, before the container's init entered its cgroup
 	noBinds                    // nothing bound
 )
 
 var lastContainer atomic.Int64
+
+// boundFiles are what is bound into a container: all that this machine has.
+func boundFiles() []string {
+	return tree.Binds(func(path string) bool {
+		_, err := os.Lstat("/" + path)
+		return err == nil
+	}, func(string) bool { return true })
+}
 
 // startContainer starts a container in the group with nothing but Linux: it is this binary in new namespaces.
 func startContainer(t testing.TB, d *daemon, g *group, o options) *container {
@@ -90,14 +103,18 @@ func tryContainer(t testing.TB, d *daemon, g *group, o options) (*container, err
 	}
 	var bind orders
 	switch o.bind {
-	case ownTree:
-		view, files, err := control.Announce(t.Context(), d.socket, c.id, c.pid)
+	case ownTree, ownFUSE:
+		announced, err := control.Call(t.Context(), d.socket, control.Request{Op: control.OpAnnounce, ID: c.id, PID: c.pid, Policy: o.policy})
 		if err != nil {
 			return nil, err
 		}
-		bind = orders{View: view, Files: files, Hook: true}
+		v := announced.View
+		if o.bind == ownFUSE {
+			v.Direct = nil
+		}
+		bind = orders{View: v, Hook: true}
 	case compatTree, hostBinds:
-		bind = orders{View: d.compat, Files: tree.Paths()}
+		bind = orders{View: control.View{Path: d.compat, Files: boundFiles()}}
 	case noBinds:
 	}
 	bind.Sysfs = o.in != nil
@@ -241,9 +258,9 @@ func newestInit(g *group) (int, error) {
 // announce makes the container known to a daemon under its id and returns its subtree.
 func announce(t testing.TB, d *daemon, c *container) string {
 	t.Helper()
-	view, _, err := control.Announce(t.Context(), d.socket, c.id, c.pid)
+	v, err := control.Announce(t.Context(), d.socket, c.id, c.pid)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return view
+	return v.Path
 }

@@ -18,7 +18,8 @@ runc:runc
 busybox:busybox-static
 free:procps
 lscpu:util-linux
-iostat:sysstat
+mpstat:sysstat
+lstopo-no-graphics:hwloc-nox
 /usr/lib/python3/dist-packages/psutil:python3-psutil
 /sbin/ip:iproute2
 mmdebstrap:mmdebstrap
