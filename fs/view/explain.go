@@ -56,7 +56,7 @@ func Explain(file string, h *host.Snapshot, c *Container) []Number {
 	case "proc/swaps":
 		return explainSwaps(h, c)
 	case "proc/stat":
-		return slices.Concat(explainCPUs(h, c), explainTimes(c), explainBtime(h), explainInterrupts(h, c), explainTasks(c))
+		return slices.Concat(explainCPUs(h, c), explainTimes(c), explainInterrupts(h, c), explainBtime(h), explainTasks(c))
 	case "proc/cpuinfo", "sys/devices/system/cpu/online", "sys/devices/system/cpu/present",
 		"sys/devices/system/cpu/offline":
 		return explainCPUs(h, c)

@@ -30,10 +30,10 @@ func hasTimes(c *Container) bool { return c.Times != nil && len(c.CPUs) > 0 }
 // the reader's time namespace; every other line is the machine's. It needs NeedStat and NeedTimeNS.
 func Stat(dst []byte, h *host.Snapshot, c *Container) []byte {
 	if c == nil {
+		if !shiftsBtime(h) {
+			return append(dst, h.Stat...)
+		}
 		c = &Container{} // of which nothing is known
-	}
-	if c.Policy.Interrupts == policy.Host && len(c.CPUs) == 0 && c.Load == nil && !shiftsBtime(h) {
-		return append(dst, h.Stat...)
 	}
 	cpusDone := len(c.CPUs) == 0
 	for rest := h.Stat; len(rest) > 0; {
