@@ -161,8 +161,10 @@ func startContainer(t *testing.T, d daemon, root, shared string, l limits) *cont
 	}
 	for line := range strings.Lines(c.run("exec", c.id, "cat", "/proc/self/mountinfo")) {
 		before, after, _ := strings.Cut(line, " - ")
-		if f := strings.Fields(before); strings.HasPrefix(after, "fuse") {
-			c.binds = append(c.binds, f[4])
+		// The pressure files can be the cgroup's own.
+		point := strings.Fields(before)[4]
+		if strings.HasPrefix(after, "fuse") || strings.HasPrefix(after, "cgroup2 ") && strings.HasPrefix(point, "/proc/") {
+			c.binds = append(c.binds, point)
 		}
 	}
 	return c

@@ -19,6 +19,7 @@ A program that asks the kernel by a system call gets the machine's answer, whate
 - **sysinfo(2)**: total and free memory, swap, uptime, load. ` + "`busybox free` and `busybox uptime`" + `; getloadavg(3) of glibc 2.36, and through it Python, psutil, glances and the JVM's
   ` + "`getSystemLoadAverage`" + `; ` + "`_SC_PHYS_PAGES`" + ` of glibc, and through it a JVM without container support.
 - **sched_getaffinity(2)**: ` + "`nproc`" + `, Go's ` + "`NumCPU`" + `, Node's ` + "`availableParallelism`" + `, Python's ` + "`sched_getaffinity`" + `. It follows a cpuset and not a quota: with a cpuset of as many CPUs they are right.
+- **Files of sysfs that scopefs does not show**: ` + "`/sys/block`" + `, where ` + "`iostat`" + ` without ` + "`-p`" + ` looks, and ` + "`/sys/devices/system/memory`" + `, where ` + "`lsmem`" + ` does, are the machine's.
 - **Process start times** in ` + "`/proc/PID/stat`" + `: ` + "`ps -o etime`" + ` subtracts them from an uptime that is the container's. [views.md](views.md#procuptime) has what is printed.
 
 The JVM, Node and Go read cgroup files by themselves; what they get from there is right with or without scopefs.
