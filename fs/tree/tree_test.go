@@ -10,6 +10,9 @@ import (
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/scopefs/scopefs/fs/container"
+	"github.com/scopefs/scopefs/fs/internal/fixture"
 )
 
 const (
@@ -474,8 +477,14 @@ func FuzzRequests(f *testing.F) {
 	for _, op := range []uint32{opLookup, opGetattr, opOpen, opRead, opWrite, opReaddir, opGetxattr, opReleasedir, opSetattr, 46, 47, 52} {
 		f.Add(op, uint64(1), uint32(onePID), []byte("proc\x00aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"))
 		f.Add(op, uint64(ownNode(1, firstFile)), uint32(0), []byte{})
+		for _, e := range []entryID{firstDir + 4, firstSys, firstSys + 1, firstSys + 1000} { // 4: sys/devices/system/cpu
+			for _, number := range []int{-1, 0, 5, maxNumber} {
+				f.Add(op, uint64(sharedNode(1, root).sibling(e, number)), uint32(onePID), []byte("cpu1\x00aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"))
+			}
+		}
 	}
-	c := mount(f)
+	c := mountOn(f, fixture.NewNUMA(f), container.Options{})
+	c.sys(onePID, "cpu0/topology/core_id") // makes entries
 	f.Fuzz(func(t *testing.T, op uint32, n uint64, pid uint32, body []byte) {
 		if op == opInit || len(body) > 4096 {
 			return

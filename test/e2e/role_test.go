@@ -41,6 +41,7 @@ func init() {
 		"threads": playThreads,
 		"counts":  playCounts,
 		"thread":  playThread,
+		"serve":   playServe,
 	}
 }
 

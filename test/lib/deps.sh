@@ -18,6 +18,8 @@ runc:runc
 busybox:busybox-static
 free:procps
 lscpu:util-linux
+mpstat:sysstat
+lstopo-no-graphics:hwloc-nox
 /sbin/ip:iproute2
 "
 compat="
