@@ -26,6 +26,7 @@ type FS struct {
 	meminfo, stat, cpuinfo, swaps, loadavg, uptime file
 	online, present, possible, offline             file
 	overcommitRatio, overcommitKbytes              file
+	pressure                                       [cgroup.Pressures]file
 
 	root string
 	sys  sysDirs
@@ -73,7 +74,11 @@ func (f *FS) files() func(yield func(*file, string) bool) {
 			yield(&f.possible, "sys/devices/system/cpu/possible") &&
 			yield(&f.offline, "sys/devices/system/cpu/offline") &&
 			yield(&f.overcommitRatio, "proc/sys/vm/overcommit_ratio") &&
-			yield(&f.overcommitKbytes, "proc/sys/vm/overcommit_kbytes")
+			yield(&f.overcommitKbytes, "proc/sys/vm/overcommit_kbytes") &&
+			yield(&f.pressure[cgroup.PressureCPU], "proc/pressure/cpu") &&
+			yield(&f.pressure[cgroup.PressureMemory], "proc/pressure/memory") &&
+			yield(&f.pressure[cgroup.PressureIO], "proc/pressure/io") &&
+			yield(&f.pressure[cgroup.PressureIRQ], "proc/pressure/irq")
 	}
 }
 
@@ -127,6 +132,9 @@ func (f *FS) Snapshot(need Need, dst *Snapshot) error {
 	optional(NeedCPULists, &f.offline, &dst.Offline)
 	optional(NeedOvercommit, &f.overcommitRatio, &dst.overcommitRatio)
 	optional(NeedOvercommit, &f.overcommitKbytes, &dst.overcommitKbytes)
+	for r := range cgroup.Pressures {
+		read(NeedPressure(r), &f.pressure[r], &dst.Pressure[r])
+	}
 	if err != nil {
 		return err
 	}

@@ -2,10 +2,14 @@
 // containers; the files are kept open and read with pread.
 package host
 
-import "time"
+import (
+	"time"
+
+	"github.com/scopefs/scopefs/cgroup"
+)
 
 // Need names the parts of a Snapshot that a reader asks for.
-type Need uint16
+type Need uint32
 
 // The parts of a snapshot.
 const (
@@ -18,6 +22,10 @@ const (
 	NeedCPULists // Online, Present, Possible, Offline, and OnlineCPUs
 	NeedOvercommit
 	NeedCpuinfo32 // Cpuinfo as a reader with the personality PER_LINUX32 sees it, see FS.Linux32
+	needPressure  // see NeedPressure: one bit for each of cgroup.Pressures
+	_
+	_
+	_
 )
 
 // Snapshot is the machine at one moment. Fields that were not asked for are empty. The byte slices are the kernel's
@@ -32,6 +40,8 @@ type Snapshot struct {
 	Swaps   []byte   // /proc/swaps
 	Loadavg []byte   // /proc/loadavg
 	Uptime  []byte   // /proc/uptime
+
+	Pressure [cgroup.Pressures][]byte // /proc/pressure/<resource>
 
 	// The lists of /sys/devices/system/cpu, as the kernel prints them ("0-63\n").
 	Online, Present, Possible, Offline []byte

@@ -35,11 +35,12 @@ func TestLayout(t *testing.T) {
 		"by":                            {".", "..", "0"},
 		"by/0":                          {".", "..", "proc", "sys"},
 		"c":                             {".", "..", "web"},
-		"proc":                          {".", "..", "cpuinfo", "loadavg", "meminfo", "stat", "swaps", "uptime"},
+		"proc":                          {".", "..", "cpuinfo", "loadavg", "meminfo", "pressure", "stat", "swaps", "uptime"},
+		"proc/pressure":                 {".", "..", "cpu", "io", "memory"}, // the machine has no irq
 		"sys/devices/system":            {".", "..", "cpu"},
 		"sys/devices/system/cpu":        {".", "..", "offline", "online", "possible", "present"},
 		"c/web":                         {".", "..", "proc", "sys"},
-		"c/web/proc":                    {".", "..", "cpuinfo", "loadavg", "meminfo", "stat", "swaps", "uptime"},
+		"c/web/proc":                    {".", "..", "cpuinfo", "loadavg", "meminfo", "pressure", "stat", "swaps", "uptime"},
 		"c/web/sys/devices/system/cpu/": {".", "..", "offline", "online", "possible", "present"},
 	} {
 		n := c.walk(machinePID, strings.FieldsFunc(path, func(r rune) bool { return r == '/' })...)
@@ -59,6 +60,13 @@ func TestLayout(t *testing.T) {
 func TestEveryFileInBothTrees(t *testing.T) {
 	c := mount(t)
 	for _, path := range Paths() {
+		if path == "proc/pressure/irq" {
+			continue // the machine has none
+		}
+		mode := uint32(0o444)
+		if strings.HasPrefix(path, "proc/pressure/") {
+			mode = 0o644 // the machine's
+		}
 		names := strings.Split(path, "/")
 		own := c.walk(machinePID, append([]string{"c", "web"}, names...)...)
 		shared := c.walk(webPID, names...)
@@ -68,7 +76,7 @@ func TestEveryFileInBothTrees(t *testing.T) {
 				t.Errorf("%s: %q", path, text)
 			}
 			attr, errno := c.getattr(n, webPID)
-			if errno != 0 || attr.Mode != syscall.S_IFREG|0o444 || attr.Nlink != 1 || attr.Owner != (fuse.Owner{}) {
+			if errno != 0 || attr.Mode != syscall.S_IFREG|mode || attr.Nlink != 1 || attr.Owner != (fuse.Owner{}) {
 				t.Errorf("%s: errno %d, %+v", path, errno, attr.Attr)
 			}
 			if path == "proc/meminfo" {
@@ -398,7 +406,7 @@ func TestForgottenContainer(t *testing.T) {
 	if counts := c.tree.Fallbacks.Counts(); counts[Fallback{"proc/meminfo", "forgotten"}] != 1 {
 		t.Errorf("fallbacks: %v", counts)
 	}
-	if _, err := c.reg.Announce("web", webPID); err != nil {
+	if _, err := c.reg.Announce("web", webPID, nil); err != nil {
 		t.Fatal(err)
 	}
 	if again := c.walk(machinePID, "c", "web", "proc", "meminfo"); again == n {

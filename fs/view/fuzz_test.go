@@ -15,7 +15,9 @@ import (
 // fuzzContainer is a container of any state, that a seed names.
 func fuzzContainer(seed uint64) *Container {
 	r := rand.New(rand.NewPCG(seed, 0))
-	c := &Container{Memory: randomMemory(r), Policy: policy.Policy{NoSwap: r.IntN(4) == 0}}
+	c := &Container{Memory: randomMemory(r), Policy: policy.Policy{
+		NoSwap: r.IntN(4) == 0, Interrupts: policy.Interrupts(r.IntN(2)), CPUIdentity: policy.CPUIdentity(r.IntN(3)),
+	}}
 	for range r.IntN(6) {
 		c.CPUs = append(c.CPUs, r.IntN(12))
 	}

@@ -128,8 +128,8 @@ func checkStat(t *testing.T, fs procfs.FS, f *fixture, c *Container) {
 			t.Errorf("cpu row: got %+v, want %+v", stat.CPUTotal, row(c.Times.Total))
 		}
 		for i, r := range c.Times.Rows {
-			if stat.CPU[int64(i)] != row(r) {
-				t.Errorf("cpu%d: got %+v, want %+v", i, stat.CPU[int64(i)], row(r))
+			if got := stat.CPU[int64(c.Number(i))]; got != row(r) {
+				t.Errorf("cpu%d: got %+v, want %+v", c.Number(i), got, row(r))
 			}
 		}
 	}
@@ -168,7 +168,7 @@ func checkCPUInfo(t *testing.T, fs procfs.FS, h *host.Snapshot, c *Container) {
 				inPackage++
 			}
 		}
-		if info.Processor != uint(i) || info.Siblings != packages[info.PhysicalID] || info.CPUCores != inPackage || len(info.Flags) == 0 {
+		if info.Processor != uint(c.Number(i)) || info.Siblings != packages[info.PhysicalID] || info.CPUCores != inPackage || len(info.Flags) == 0 {
 			t.Errorf("CPU %d of %d: %d siblings of %d, %d cores of %d, %d flags",
 				i, len(infos), info.Siblings, packages[info.PhysicalID], info.CPUCores, inPackage, len(info.Flags))
 		}

@@ -25,8 +25,8 @@ func TestAttributes(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if fi.Mode() != 0o444 {
-					t.Errorf("%s: mode %v", path, fi.Mode())
+				if want := modeOf(t, file); fi.Mode() != want {
+					t.Errorf("%s: mode %v, want %v", path, fi.Mode(), want)
 				}
 				if age := time.Since(fi.ModTime()); age > timeout(2*time.Second) || age < -time.Second {
 					t.Errorf("%s: modified %v ago", path, age)
