@@ -85,7 +85,7 @@ func playHook(socket, root string) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	view, files, err := control.Announce(ctx, socket, state.ID, state.PID)
+	view, err := control.Announce(ctx, socket, state.ID, state.PID)
 	if err != nil {
 		return err
 	}
@@ -100,7 +100,7 @@ func playHook(socket, root string) error {
 	if err := unix.Setns(fd, unix.CLONE_NEWNS); err != nil {
 		return err
 	}
-	_, err = hooks.Overlay(view, files, root)
+	_, err = hooks.Overlay(view, root)
 	return err
 }
 

@@ -37,7 +37,7 @@ type walkOrders struct {
 	Roots []string
 	// Reader is whose numbers the walker has to see in the shared tree, and in Roots.
 	Reader, Machine shown
-	// Fails are the files of the machine's own /sys that cannot be read, and how.
+	// Fails are the machine's own files that cannot be read, and how.
 	Fails map[string]syscall.Errno
 }
 
@@ -274,10 +274,11 @@ var digits = regexp.MustCompile(`\d+`)
 func folded(file string) string { return digits.ReplaceAllString(file, "N") }
 
 // unreadable are the files of the machine's own trees that cannot be read, such as those of power management.
+// A kernel may lack a tree.
 func unreadable(t *testing.T) map[string]syscall.Errno {
 	t.Helper()
 	fails := map[string]syscall.Errno{}
-	for _, root := range []string{"/sys/devices/system/cpu", "/sys/devices/system/node"} {
+	for _, root := range []string{"/sys/devices/system/cpu", "/sys/devices/system/node", "/proc/pressure"} {
 		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 			if err != nil || !d.Type().IsRegular() {
 				return nil
@@ -436,17 +437,17 @@ func walkInside(t *testing.T, d *daemon, o walkOrders, sum *sumOfWalks, n, kind 
 	command := func(args ...string) *exec.Cmd { return c.outside(append([]string{selfExe}, args...)...) }
 	if kind%3 != 0 {
 		c.id = fmt.Sprintf(walkID, o.Reader.KB, o.Reader.CPUs)
-		view, files, err := control.Announce(t.Context(), d.socket, c.id, c.pid)
+		view, err := control.Announce(t.Context(), d.socket, c.id, c.pid)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := c.order(orders{View: view, Files: files, Hook: true}); err != nil {
+		if err := c.order(orders{View: view, Hook: true}); err != nil {
 			t.Fatal(err)
 		}
 		if kind%3 == 1 {
 			// In what was bound over the kernel's files.
 			o.Mount = ""
-			for _, file := range files {
+			for _, file := range view.Files {
 				o.Roots = append(o.Roots, "/"+file)
 			}
 			command = func(args ...string) *exec.Cmd { return c.command(append([]string{selfExe}, args...)...) }
