@@ -60,7 +60,7 @@ func newCPUFiles(levels []level, version Version, usage []level, usageVersion Ve
 }
 
 // ReadCPU fills c, whose slice of levels is reused. c.Set is shared and must not be changed.
-func (g *Group) ReadCPU(c *CPU) error {
+func (g *Group) ReadCPU(c *CPU) (err error) {
 	*c = CPU{Levels: c.Levels[:0]}
 	if err := g.check(); err != nil {
 		return err
@@ -75,7 +75,8 @@ func (g *Group) ReadCPU(c *CPU) error {
 	if err := g.cpu.usage.read(s, c); err != nil {
 		return err
 	}
-	return g.cpuset.read(s, c)
+	c.Set, c.SetPath, err = g.cpus.read(s)
+	return err
 }
 
 // readLevel appends one level to c, if the cpu controller is on there.

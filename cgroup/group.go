@@ -68,11 +68,12 @@ type Group struct {
 	home        *dir // the directory that stands for the whole Group; nil for the root
 	homeVersion Version
 
-	memory  memoryFiles
-	hugetlb []hugetlbFiles
-	cpu     cpuFiles
-	cpuset  cpusetFiles
-	pids    *file // pids.current; nil without one
+	memory     memoryFiles
+	numa       numaFiles
+	hugetlb    []hugetlbFiles
+	cpu        cpuFiles
+	cpus, mems cpusetFiles
+	pids       *file // pids.current; nil without one
 }
 
 // Open returns the Group of p. It fails with [ErrGone] if there is no such cgroup.
@@ -115,9 +116,11 @@ func (g *Group) build() error {
 	}
 
 	g.memory = newMemoryFiles(chains[memory], versions[memory])
+	g.numa = newNUMAFiles(chains[memory], versions[memory])
 	g.hugetlb = newHugetlbFiles(chains[hugetlb], versions[hugetlb], g.fs.hugePages)
 	g.cpu = newCPUFiles(chains[cpu], versions[cpu], chains[usage], versions[usage])
-	g.cpuset.levels = newCPUSetFiles(chains[cpuset], versions[cpuset])
+	g.cpus.levels = newCPUSetFiles(chains[cpuset], versions[cpuset], "cpus")
+	g.mems.levels = newCPUSetFiles(chains[cpuset], versions[cpuset], "mems")
 	if versions[pids] != V0 {
 		g.pids = chains[pids][0].dir.file("pids.current")
 	}
