@@ -74,6 +74,9 @@ type Group struct {
 	cpu        cpuFiles
 	cpus, mems cpusetFiles
 	pids       *file // pids.current; nil without one
+
+	io       ioFiles
+	slabinfo slabinfoFile
 }
 
 // Open returns the Group of p. It fails with [ErrGone] if there is no such cgroup.
@@ -123,6 +126,10 @@ func (g *Group) build() error {
 	g.mems.levels = newCPUSetFiles(chains[cpuset], versions[cpuset], "mems")
 	if versions[pids] != V0 {
 		g.pids = chains[pids][0].dir.file("pids.current")
+	}
+	g.io = newIOFiles(chains[blkio], versions[blkio])
+	if versions[memory] == V1 {
+		g.slabinfo.file = chains[memory][0].dir.file("memory.kmem.slabinfo")
 	}
 	return nil
 }

@@ -14,7 +14,7 @@ import (
 )
 
 // Need names the parts of a view.Container that a reader asks for.
-type Need uint8
+type Need uint16
 
 // The parts.
 const (
@@ -23,6 +23,9 @@ const (
 	NeedTimes       // the ledger's counters; implies NeedCPU
 	NeedLoad
 	NeedAge
+	NeedIO       // block I/O
+	NeedEvents   // the counters of memory.stat
+	NeedSlabinfo // the slab caches of v1
 )
 
 // Container is one resource domain: the cgroups whose limits and usage a reader is shown.
@@ -95,7 +98,40 @@ func (c *Container) Snapshot(need Need, h *host.Snapshot, reader int, dst *Snaps
 	if need&NeedAge != 0 {
 		v.Age = max(h.Boottime-c.start, 0)
 	}
-	return nil
+	return c.readCounts(need, dst)
+}
+
+// readCounts reads what is not of CPUs but counted in the ledger too, and the slab caches.
+func (c *Container) readCounts(need Need, dst *Snapshot) error {
+	v := &dst.View
+	if need&(NeedIO|NeedEvents) != 0 {
+		ledger, err := c.openLedger()
+		if err != nil {
+			return err
+		}
+		if need&NeedIO != 0 {
+			if err := ledger.io(c.group, &dst.io); err != nil {
+				return err
+			}
+			if dst.io.Version != cgroup.V0 {
+				v.IO = &dst.io
+			}
+		}
+		if need&NeedEvents != 0 {
+			if err := ledger.events(c.group, &dst.events); err != nil {
+				return err
+			}
+			if dst.events.Version != cgroup.V0 {
+				v.Events = &dst.events
+			}
+		}
+	}
+	var err error
+	if need&NeedSlabinfo != 0 {
+		dst.slabinfo, err = c.group.ReadSlabinfo(dst.slabinfo[:0])
+		v.Slabinfo = dst.slabinfo
+	}
+	return err
 }
 
 // Snapshot is the memory of one snapshot, to be used again and again.
@@ -108,10 +144,14 @@ type Snapshot struct {
 	times  view.CPUTimes
 	load   view.Load
 	perCPU []cgroup.CPUUsage
+
+	io       view.IO
+	events   cgroup.MemoryEvents
+	slabinfo []byte
 }
 
 func (c *Container) readTimes(h *host.Snapshot, dst *Snapshot) error {
-	ledger, err := c.times()
+	ledger, err := c.openLedger()
 	if err != nil {
 		return err
 	}
@@ -138,8 +178,8 @@ func (c *Container) readTimes(h *host.Snapshot, dst *Snapshot) error {
 	return nil
 }
 
-// times opens the ledger on its first use.
-func (c *Container) times() (*ledger, error) {
+// openLedger opens the ledger on its first use.
+func (c *Container) openLedger() (*ledger, error) {
 	c.ledgerMu.Lock()
 	defer c.ledgerMu.Unlock()
 	if c.ledger == nil {

@@ -25,8 +25,11 @@ type FS struct {
 	meminfo, stat, cpuinfo, swaps, loadavg, uptime file
 	online, present, possible, offline             file
 	overcommitRatio, overcommitKbytes              file
+	diskstats, vmstat, slabinfo                    file
 
-	root string
+	root     string
+	pageSize uint64
+	thpSize  uint64
 
 	// The last parsed /proc/cpuinfo, for ordinary readers and for those of Linux32.
 	parsed, parsed32 parsedCpuinfo
@@ -42,12 +45,15 @@ type parsedCpuinfo struct {
 // Open opens the files below root; "" and "/" are the machine's own. A file that does not exist is no error here:
 // Snapshot reports it when it is asked for and cannot be done without.
 func Open(root string) (*FS, error) {
-	f := &FS{root: root}
+	f := &FS{root: root, pageSize: uint64(os.Getpagesize())}
 	for file, path := range f.files() {
 		if err := file.open(filepath.Join("/", root, path)); err != nil {
 			f.Close()
 			return nil, err
 		}
+	}
+	if text, err := os.ReadFile(filepath.Join("/", root, "sys/kernel/mm/transparent_hugepage/hpage_pmd_size")); err == nil {
+		f.thpSize = number(text)
 	}
 	return f, nil
 }
@@ -66,7 +72,10 @@ func (f *FS) files() func(yield func(*file, string) bool) {
 			yield(&f.possible, "sys/devices/system/cpu/possible") &&
 			yield(&f.offline, "sys/devices/system/cpu/offline") &&
 			yield(&f.overcommitRatio, "proc/sys/vm/overcommit_ratio") &&
-			yield(&f.overcommitKbytes, "proc/sys/vm/overcommit_kbytes")
+			yield(&f.overcommitKbytes, "proc/sys/vm/overcommit_kbytes") &&
+			yield(&f.diskstats, "proc/diskstats") &&
+			yield(&f.vmstat, "proc/vmstat") &&
+			yield(&f.slabinfo, "proc/slabinfo")
 	}
 }
 
@@ -94,6 +103,7 @@ func (f *FS) Snapshot(need Need, dst *Snapshot) error {
 		return os.NewSyscallError("clock_gettime", err)
 	}
 	dst.Boottime = time.Duration(now.Nano())
+	dst.PageSize, dst.THPSize = f.pageSize, f.thpSize
 
 	var err error
 	read := func(part Need, file *file, buf *[]byte) {
@@ -103,7 +113,7 @@ func (f *FS) Snapshot(need Need, dst *Snapshot) error {
 		}
 	}
 	optional := func(part Need, file *file, buf *[]byte) {
-		if file.missing() {
+		if file.err == unix.ENOENT {
 			part = 0
 		}
 		read(part, file, buf)
@@ -119,6 +129,9 @@ func (f *FS) Snapshot(need Need, dst *Snapshot) error {
 	optional(NeedCPULists, &f.offline, &dst.Offline)
 	optional(NeedOvercommit, &f.overcommitRatio, &dst.overcommitRatio)
 	optional(NeedOvercommit, &f.overcommitKbytes, &dst.overcommitKbytes)
+	read(NeedDiskstats, &f.diskstats, &dst.Diskstats)
+	read(NeedVMStat, &f.vmstat, &dst.VMStat)
+	read(NeedSlabinfo, &f.slabinfo, &dst.Slabinfo)
 	if err != nil {
 		return err
 	}
@@ -166,13 +179,14 @@ const minRead = 4096
 type file struct {
 	path string
 	f    *os.File // nil where the file does not exist
+	err  error    // why it is nil
 
 	// mu makes one reader read all of it. The kernel keeps the text of a seq file per open file: two readers that took
 	// turns would be given the first part of one text and the second part of another.
 	mu sync.Mutex
 }
 
-// open opens the file; one that does not exist is no error. It is unix.Open and not os.Open, which would register the
+// open opens the file; one that does not exist, or that only root may read, is no error before it is read. It is unix.Open and not os.Open, which would register the
 // descriptor with Go's poller: files of kernfs accept that, and wake it up for nothing.
 func (f *file) open(path string) error {
 	f.path = path
@@ -183,7 +197,8 @@ func (f *file) open(path string) error {
 			f.f = os.NewFile(uintptr(fd), path)
 			return nil
 		case unix.EINTR:
-		case unix.ENOENT:
+		case unix.ENOENT, unix.EACCES:
+			f.err = err
 			return nil
 		default:
 			return &fs.PathError{Op: "open", Path: path, Err: err}
@@ -203,7 +218,7 @@ func (f *file) close() error {
 // read appends the whole file, as it is now, to buf.
 func (f *file) read(buf []byte) ([]byte, error) {
 	if f.missing() {
-		return buf, &fs.PathError{Op: "read", Path: f.path, Err: fs.ErrNotExist}
+		return buf, &fs.PathError{Op: "read", Path: f.path, Err: f.err}
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

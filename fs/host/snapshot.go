@@ -5,7 +5,7 @@ package host
 import "time"
 
 // Need names the parts of a Snapshot that a reader asks for.
-type Need uint16
+type Need uint32
 
 // The parts of a snapshot.
 const (
@@ -18,6 +18,9 @@ const (
 	NeedCPULists // Online, Present, Possible, Offline, and OnlineCPUs
 	NeedOvercommit
 	NeedCpuinfo32 // Cpuinfo as a reader with the personality PER_LINUX32 sees it, see FS.Linux32
+	NeedDiskstats
+	NeedVMStat
+	NeedSlabinfo
 )
 
 // Snapshot is the machine at one moment. Fields that were not asked for are empty. The byte slices are the kernel's
@@ -39,6 +42,14 @@ type Snapshot struct {
 	OnlineCPUs []int
 
 	Overcommit Overcommit
+
+	Diskstats []byte // /proc/diskstats
+	VMStat    []byte // /proc/vmstat
+	Slabinfo  []byte // /proc/slabinfo, which root alone may read
+
+	// PageSize is that of the machine, and THPSize that of a transparent huge page, 0 where the kernel has none; in bytes.
+	// Both are always there.
+	PageSize, THPSize uint64
 
 	overcommitRatio, overcommitKbytes []byte // the texts behind Overcommit
 }

@@ -61,6 +61,19 @@ var files = numbered([]File{
 	cpuList("present", view.CPUPresent),
 	cpuList("possible", view.CPUPossible),
 	cpuList("offline", view.CPUOffline),
+	{
+		Path: "proc/diskstats", Mode: 0o444, render: view.Diskstats,
+		host: host.NeedDiskstats, container: container.NeedIO,
+	},
+	{
+		Path: "proc/vmstat", Mode: 0o444, render: view.VMStat,
+		host:      host.NeedVMStat | host.NeedMeminfo,
+		container: container.NeedMemory | container.NeedEvents | container.NeedIO,
+	},
+	{
+		Path: "proc/slabinfo", Mode: 0o400, render: view.Slabinfo,
+		host: host.NeedSlabinfo, container: container.NeedMemory | container.NeedSlabinfo,
+	},
 })
 
 func numbered(list []File) []File {

@@ -32,11 +32,11 @@ func TestLayout(t *testing.T) {
 		"by":                            {".", "..", "0"},
 		"by/0":                          {".", "..", "proc", "sys"},
 		"c":                             {".", "..", "web"},
-		"proc":                          {".", "..", "cpuinfo", "loadavg", "meminfo", "stat", "swaps", "uptime"},
+		"proc":                          {".", "..", "cpuinfo", "diskstats", "loadavg", "meminfo", "slabinfo", "stat", "swaps", "uptime", "vmstat"},
 		"sys/devices/system":            {".", "..", "cpu"},
 		"sys/devices/system/cpu":        {".", "..", "offline", "online", "possible", "present"},
 		"c/web":                         {".", "..", "proc", "sys"},
-		"c/web/proc":                    {".", "..", "cpuinfo", "loadavg", "meminfo", "stat", "swaps", "uptime"},
+		"c/web/proc":                    {".", "..", "cpuinfo", "diskstats", "loadavg", "meminfo", "slabinfo", "stat", "swaps", "uptime", "vmstat"},
 		"c/web/sys/devices/system/cpu/": {".", "..", "offline", "online", "possible", "present"},
 	} {
 		n := c.walk(machinePID, strings.FieldsFunc(path, func(r rune) bool { return r == '/' })...)
@@ -57,6 +57,10 @@ func TestEveryFileInBothTrees(t *testing.T) {
 	c := mount(t)
 	for _, path := range Paths() {
 		names := strings.Split(path, "/")
+		mode := uint32(syscall.S_IFREG | 0o444)
+		if path == "proc/slabinfo" {
+			mode = syscall.S_IFREG | 0o400
+		}
 		own := c.walk(machinePID, append([]string{"c", "web"}, names...)...)
 		shared := c.walk(webPID, names...)
 		for _, n := range []node{own, shared} {
@@ -65,7 +69,7 @@ func TestEveryFileInBothTrees(t *testing.T) {
 				t.Errorf("%s: %q", path, text)
 			}
 			attr, errno := c.getattr(n, webPID)
-			if errno != 0 || attr.Mode != syscall.S_IFREG|0o444 || attr.Nlink != 1 || attr.Owner != (fuse.Owner{}) {
+			if errno != 0 || attr.Mode != mode || attr.Nlink != 1 || attr.Owner != (fuse.Owner{}) {
 				t.Errorf("%s: errno %d, %+v", path, errno, attr.Attr)
 			}
 			if path == "proc/meminfo" {

@@ -11,7 +11,8 @@ import (
 type Number struct {
 	Key   string `json:"key"` // as the file names it
 	Value uint64 `json:"value"`
-	Unit  string `json:"unit"` // "kB", "pages", "CPUs", "ticks" (USER_HZ), "hundredths", "ms", "tasks" or ""
+	Unit  string `json:"unit"` // "kB", "pages", "CPUs", "ticks" (USER_HZ), "hundredths", "ms", "tasks", "sectors" (of 512 bytes),
+	// "huge pages" or ""
 	// Source is the kernel file, or the part of scopefs, that the number is computed from; "" if it is a constant.
 	Source string `json:"source"`
 	// Level is the cgroup that decided; "" if it was the machine, or none.
@@ -46,6 +47,10 @@ func Explain(file string, h *host.Snapshot, c *Container) []Number {
 		return explainLoad(c)
 	case "proc/uptime":
 		return explainUptime(c)
+	case "proc/diskstats":
+		return explainDiskstats(h, c)
+	case "proc/vmstat":
+		return explainVMStat(h, c)
 	}
 	return nil
 }
