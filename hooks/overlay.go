@@ -18,10 +18,11 @@ var (
 )
 
 // Overlay binds each file viewDir/<file>, such as "proc/meminfo", over <root>/<file> in the mount namespace of the
-// calling thread, read-only, nosuid, nodev and noexec.
+// calling thread, read-only, nosuid, nodev and noexec. Below sys/ a file may be a directory, such as
+// "sys/devices/system/cpu", which is bound as a whole.
 //
 // A file that the container's kernel does not have is left out and returned in missing. root is what the container
-// controls: a target that is not a regular file, that is reached through a symbolic link, or that is not the kernel's
+// controls: a target that is of another kind, that is reached through a symbolic link, or that is not the kernel's
 // (procfs below proc/, sysfs below sys/) is an error that names it, and then nothing was bound.
 func Overlay(viewDir string, files []string, root string) (missing []string, err error) {
 	dir, err := os.OpenFile(root, unix.O_PATH|unix.O_DIRECTORY, 0)
@@ -135,7 +136,9 @@ func checkTarget(f *os.File, want int64, fsName string) error {
 	case unix.S_IFLNK:
 		return errors.New("is a symbolic link")
 	case unix.S_IFDIR:
-		return errors.New("is a directory")
+		if want != unix.SYSFS_MAGIC {
+			return errors.New("is a directory")
+		}
 	default:
 		return errors.New("is not a regular file")
 	}

@@ -79,15 +79,18 @@ func write(t *testing.T, path, content string) {
 }
 
 func TestOverlay(t *testing.T) {
-	const online = "sys/devices/system/cpu/online"
+	const online, dir = "sys/devices/system/cpu/online", "sys/devices/system/node"
 	check := func(t *testing.T) {
 		inMountNamespace(t, func() {
-			view, root := container(t, "proc/meminfo", online, "proc/nosuchfile")
-			missing, err := Overlay(view, []string{"proc/meminfo", online, "proc/nosuchfile"}, root)
+			view, root := container(t, "proc/meminfo", online, dir+"/online", "proc/nosuchfile")
+			missing, err := Overlay(view, []string{"proc/meminfo", online, dir, "proc/nosuchfile"}, root)
 			if err != nil || !slices.Equal(missing, []string{"proc/nosuchfile"}) {
 				t.Errorf("Overlay = %q, %v", missing, err)
 			}
-			for _, f := range []string{"proc/meminfo", online} {
+			if err := os.WriteFile(filepath.Join(root, dir, "new"), nil, 0o644); err == nil {
+				t.Errorf("a file can be made in %s", dir)
+			}
+			for f, point := range map[string]string{"proc/meminfo": "proc/meminfo", online: online, dir + "/online": dir} {
 				path := filepath.Join(root, f)
 				if b, err := os.ReadFile(path); string(b) != "view of "+f {
 					t.Errorf("%s: %q %v", f, b, err)
@@ -98,7 +101,7 @@ func TestOverlay(t *testing.T) {
 				var found bool
 				for _, m := range mounts(t, "/proc/thread-self/mountinfo") {
 					fields := strings.Fields(m)
-					if fields[4] != path {
+					if fields[4] != filepath.Join(root, point) {
 						continue
 					}
 					found = true
@@ -107,7 +110,7 @@ func TestOverlay(t *testing.T) {
 					}
 				}
 				if !found {
-					t.Errorf("no mount on %s", path)
+					t.Errorf("no mount on %s", point)
 				}
 			}
 		})

@@ -28,11 +28,14 @@ const (
 	NeedSlabinfo // the slab caches of v1
 )
 
+// MaxSlot is the highest slot: it has 32 bits of a node id.
+const MaxSlot = 1<<32 - 1
+
 // Container is one resource domain: the cgroups whose limits and usage a reader is shown.
 type Container struct {
 	// ID is the announced name, or the cgroup's path for a container that was found by its reader.
 	ID string
-	// Slot names the container in node ids. It is never 0 and never used again.
+	// Slot names the container in node ids. It is never 0, never used again, and at most MaxSlot.
 	Slot uint64
 
 	// Lengths are for the files that are rendered of the container, by their positions: bytes of the last content.

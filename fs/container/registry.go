@@ -204,7 +204,7 @@ func (r *Registry) BySlot(slot uint64) *Container {
 }
 
 // LastSlot is the newest slot that was given to a container.
-func (r *Registry) LastSlot() uint64 { return r.lastSlot.Load() }
+func (r *Registry) LastSlot() uint64 { return min(r.lastSlot.Load(), MaxSlot) }
 
 // Announced lists the announced containers by name.
 func (r *Registry) Announced() []control.Container {

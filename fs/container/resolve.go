@@ -169,7 +169,13 @@ func (r *Registry) newContainer(id string, paths cgroup.Paths, init *process) (*
 		init.close()
 		return nil, err
 	}
-	c := &Container{ID: id, Slot: r.lastSlot.Add(1), paths: paths, group: group, proc: r.proc, init: init}
+	slot := r.lastSlot.Add(1)
+	if slot > MaxSlot {
+		group.Close()
+		init.close()
+		return nil, errors.New("every slot for a container was used")
+	}
+	c := &Container{ID: id, Slot: slot, paths: paths, group: group, proc: r.proc, init: init}
 	c.policy.Store(&r.opts.Policy)
 	c.refs.Store(1)
 	if init != nil {

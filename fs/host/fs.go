@@ -1,6 +1,7 @@
 package host
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -17,7 +18,7 @@ import (
 )
 
 // cpuinfoAge is how long a parsed /proc/cpuinfo is good. The kernel prints it slowly (on x86 it asks every CPU for its
-// frequency), and nothing but that frequency changes between two hotplug events.
+// frequency), and nothing but that frequency changes between two hotplug events, which change the list of online CPUs.
 const cpuinfoAge = time.Second
 
 // FS reads the machine's files below a root. It keeps them open. It is safe for use by several goroutines.
@@ -30,6 +31,7 @@ type FS struct {
 	root     string
 	pageSize uint64
 	thpSize  uint64
+	sys      sysDirs
 
 	// The last parsed /proc/cpuinfo, for ordinary readers and for those of Linux32.
 	parsed, parsed32 parsedCpuinfo
@@ -37,15 +39,16 @@ type FS struct {
 
 // parsedCpuinfo is a parsed /proc/cpuinfo and when it was read, on the clock of Snapshot.Boottime.
 type parsedCpuinfo struct {
-	mu   sync.Mutex
-	last *Cpuinfo
-	read time.Duration
+	mu     sync.Mutex
+	last   *Cpuinfo
+	read   time.Duration
+	online []byte // the list of online CPUs then
 }
 
 // Open opens the files below root; "" and "/" are the machine's own. A file that does not exist is no error here:
 // Snapshot reports it when it is asked for and cannot be done without.
 func Open(root string) (*FS, error) {
-	f := &FS{root: root, pageSize: uint64(os.Getpagesize())}
+	f := &FS{root: root, pageSize: uint64(os.Getpagesize()), sys: sysDirs{-1, -1}}
 	for file, path := range f.files() {
 		if err := file.open(filepath.Join("/", root, path)); err != nil {
 			f.Close()
@@ -54,6 +57,10 @@ func Open(root string) (*FS, error) {
 	}
 	if text, err := os.ReadFile(filepath.Join("/", root, "sys/kernel/mm/transparent_hugepage/hpage_pmd_size")); err == nil {
 		f.thpSize = number(text)
+	}
+	if err := f.sys.open(root); err != nil {
+		f.Close()
+		return nil, err
 	}
 	return f, nil
 }
@@ -91,6 +98,7 @@ func (f *FS) Close() error {
 	for file := range f.files() {
 		errs = append(errs, file.close())
 	}
+	f.sys.close()
 	return errors.Join(errs...)
 }
 
@@ -141,10 +149,10 @@ func (f *FS) Snapshot(need Need, dst *Snapshot) error {
 	}
 	dst.Cpuinfo = nil
 	if need&NeedCpuinfo != 0 {
-		dst.Cpuinfo, err = f.parsed.get(dst.Boottime, f.cpuinfo.read)
+		dst.Cpuinfo, err = f.parsed.get(dst, f.cpuinfo.read)
 	}
 	if need&NeedCpuinfo32 != 0 {
-		dst.Cpuinfo, err = f.parsed32.get(dst.Boottime, func(buf []byte) (text []byte, err error) {
+		dst.Cpuinfo, err = f.parsed32.get(dst, func(buf []byte) (text []byte, err error) {
 			err = asLinux32(func() (err error) { text, err = f.cpuinfo.read(buf); return err })
 			return text, err
 		})
@@ -152,11 +160,11 @@ func (f *FS) Snapshot(need Need, dst *Snapshot) error {
 	return err
 }
 
-// get returns /proc/cpuinfo not older than cpuinfoAge.
-func (p *parsedCpuinfo) get(now time.Duration, read func(buf []byte) ([]byte, error)) (*Cpuinfo, error) {
+// get returns /proc/cpuinfo not older than cpuinfoAge, and of the CPUs that are online now.
+func (p *parsedCpuinfo) get(now *Snapshot, read func(buf []byte) ([]byte, error)) (*Cpuinfo, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.last != nil && now-p.read < cpuinfoAge {
+	if p.last != nil && now.Boottime-p.read < cpuinfoAge && bytes.Equal(p.online, now.Online) {
 		return p.last, nil
 	}
 	// The old text may be in use: the new one gets a buffer of its own, of about the size that it will need.
@@ -168,7 +176,7 @@ func (p *parsedCpuinfo) get(now time.Duration, read func(buf []byte) ([]byte, er
 	if err != nil {
 		return nil, err
 	}
-	p.last, p.read = ParseCpuinfo(raw), now
+	p.last, p.read, p.online = ParseCpuinfo(raw), now.Boottime, append(p.online[:0], now.Online...)
 	return p.last, nil
 }
 

@@ -15,15 +15,15 @@ type Fallbacks struct {
 type Fallback struct{ File, Reason string }
 
 // count adds one, and logs the first of each kind.
-func (f *Fallbacks) count(file *File, reason string, err error) {
+func (f *Fallbacks) count(file, reason string, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	key := Fallback{file.Path, reason}
+	key := Fallback{file, reason}
 	if f.counts == nil {
 		f.counts = map[Fallback]uint64{}
 	}
 	if f.counts[key]++; f.counts[key] == 1 {
-		slog.Warn("showing the machine's numbers instead of a container's", "file", file.Path, "reason", reason, "err", err)
+		slog.Warn("showing the machine's numbers instead of a container's", "file", file, "reason", reason, "err", err)
 	}
 }
 

@@ -28,6 +28,10 @@ type File struct {
 	host      host.Need
 	container container.Need
 	render    renderer
+
+	// rewrite is for the files that are read through from the machine's /sys; nil passes them through.
+	rewrite view.Rewriter
+	hidden  bool // from containers
 }
 
 // files are the virtual files. Node ids hold positions in this table and must mean the same in every version, as the

@@ -54,27 +54,27 @@ func copyAt(buf, content []byte, offset uint64) int {
 	return copy(buf, content[offset:])
 }
 
-// handles is the table of open files. A file handle is a number that is never used again.
-type handles struct {
+// table holds what is open: T is handle or dirHandle. A file handle is a number that is never used again.
+type table[T any] struct {
 	last atomic.Uint64
-	open sync.Map // uint64 → *handle
+	open sync.Map // uint64 → *T
 }
 
-func (t *handles) add(h *handle) uint64 {
+func (t *table[T]) add(h *T) uint64 {
 	fh := t.last.Add(1)
 	t.open.Store(fh, h)
 	return fh
 }
 
-func (t *handles) get(fh uint64) *handle {
+func (t *table[T]) get(fh uint64) *T {
 	h, _ := t.open.Load(fh)
-	found, _ := h.(*handle)
+	found, _ := h.(*T)
 	return found
 }
 
-func (t *handles) remove(fh uint64) *handle {
+func (t *table[T]) remove(fh uint64) *T {
 	h, _ := t.open.LoadAndDelete(fh)
-	found, _ := h.(*handle)
+	found, _ := h.(*T)
 	return found
 }
 
@@ -82,6 +82,7 @@ func (t *handles) remove(fh uint64) *handle {
 type work struct {
 	host      host.Snapshot
 	container container.Snapshot
+	text      []byte // of a file below /sys
 }
 
 var works = sync.Pool{New: func() any { return new(work) }}

@@ -4,6 +4,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/scopefs/scopefs/fs/container"
 )
 
 // The file system:
@@ -20,30 +22,41 @@ import (
 //
 //	bit 62       the node is in a container's own subtree
 //	bit 61       the node is in the shared tree
-//	bits 16-60   the slot
+//	bits 29-60   the slot
+//	bits 16-28   1 + the number of a CPU, cpufreq policy or NUMA node on the path, as the reader knows it; 0: there is none
 //	bits 0-15    the entry: a directory, a file or a link
 //
-// The root, c, by and the links have neither bit; the root is FUSE's, 1.
+// The root, c, by and the links have neither bit; the root is FUSE's, 1. Entries from firstSys on are names of the
+// machine's /sys that somebody looked at; what they mean is in a table that grows (see sysEntries).
 type node uint64
 
 const (
-	ownBit    = 1 << 62
-	sharedBit = 1 << 61
-	entryBits = 16
-	maxSlot   = 1<<(61-entryBits) - 1
+	ownBit     = 1 << 62
+	sharedBit  = 1 << 61
+	entryBits  = 16
+	numberBits = 13
+	slotShift  = entryBits + numberBits
+
+	// maxNumber bounds the numbers of CPUs, policies and nodes; NR_CPUS is at most 8192 (x86).
+	maxNumber = 1<<numberBits - 2
 )
 
-func ownNode(slot uint64, e entryID) node    { return node(ownBit | slot<<entryBits | uint64(e)) }
-func sharedNode(slot uint64, e entryID) node { return node(sharedBit | slot<<entryBits | uint64(e)) }
+func ownNode(slot uint64, e entryID) node    { return node(ownBit | slot<<slotShift | uint64(e)) }
+func sharedNode(slot uint64, e entryID) node { return node(sharedBit | slot<<slotShift | uint64(e)) }
 func topNode(e entryID) node                 { return node(e) }
 
 func (n node) own() bool      { return n&ownBit != 0 }
 func (n node) top() bool      { return n&(ownBit|sharedBit) == 0 }
-func (n node) slot() uint64   { return uint64(n) >> entryBits & maxSlot }
+func (n node) slot() uint64   { return uint64(n) >> slotShift & container.MaxSlot }
 func (n node) entry() entryID { return entryID(n & (1<<entryBits - 1)) }
 
-// sibling is another entry of the same tree.
-func (n node) sibling(e entryID) node { return n - node(n.entry()) + node(e) }
+// number is that of a CPU, policy or node on the path, -1 if there is none.
+func (n node) number() int { return int(n>>entryBits&(1<<numberBits-1)) - 1 }
+
+// sibling is another entry of the same tree, with the number -1 where it has none.
+func (n node) sibling(e entryID, number int) node {
+	return n&(ownBit|sharedBit) | node(n.slot())<<slotShift | node(number+1)<<entryBits | node(e)
+}
 
 // entryID is a position in the table of directories and files. It is part of node ids: only ever append.
 type entryID uint16
@@ -59,13 +72,14 @@ const (
 
 	firstDir  entryID = 16
 	firstFile entryID = 256
+	firstSys  entryID = 4096 // of sysEntries
 )
 
 // topNames are the names at the top.
 var topNames = []child{{"by", sharedDir}, {"c", ownDir}, {"proc", procLink}, {"sys", sysLink}}
 
 // dirs are the directories below a view's root. Only ever append.
-var dirs = []string{"proc", "sys", "sys/devices", "sys/devices/system", "sys/devices/system/cpu", "proc/pressure"}
+var dirs = []string{"proc", "sys", "sys/devices", "sys/devices/system", "sys/devices/system/cpu", "proc/pressure", "sys/devices/system/node"}
 
 // file is the virtual file of an entry, nil for a directory or nothing.
 func (e entryID) file() *File {

@@ -56,7 +56,12 @@ type client struct {
 // mount makes a client of a machine with two containers, limited to 100 and 200 MiB, of which the second is announced.
 func mount(t testing.TB) *client {
 	t.Helper()
-	m := fixture.New(t)
+	return mountOn(t, fixture.New(t), container.Options{})
+}
+
+// mountOn is the same on another machine.
+func mountOn(t testing.TB, m *fixture.Machine, opts container.Options) *client {
+	t.Helper()
 	m.Cgroup("/c1", map[string]string{"memory.max": "104857600\n", "cpu.max": "150000 100000\n"})
 	m.Cgroup("/c2", map[string]string{"memory.max": "209715200\n", "cpu.max": "50000 100000\n"})
 	m.Start(fixture.Process{PID: 1, Cgroup: "/"})
@@ -66,7 +71,8 @@ func mount(t testing.TB) *client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	reg, err := container.Open(h, container.Options{Root: m.Root})
+	opts.Root = m.Root
+	reg, err := container.Open(h, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -236,12 +242,24 @@ func (c *client) cat(n node, pid uint32) string {
 	}
 }
 
-func (c *client) readdir(n node) []string {
+func (c *client) readdir(n node) []string { return c.readdirAs(n, machinePID) }
+
+func (c *client) readdirAs(n node, pid uint32) []string {
 	c.t.Helper()
+	var open fuse.OpenOut
+	body, errno := c.call(opOpendir, n, pid, make([]byte, 8), 64)
+	if errno != 0 {
+		c.t.Fatalf("opendir: errno %d", errno)
+	}
+	copy(bytesOf(&open), body)
+	defer func() {
+		in := fuse.ReleaseIn{Fh: open.Fh}
+		c.call(opReleasedir, n, 0, bytesOf(&in)[inHeaderSize:], 0)
+	}()
 	var names []string
 	for offset := uint64(0); ; {
-		in := fuse.ReadIn{Offset: offset, Size: 128} // small, so that a listing takes several
-		body, errno := c.call(opReaddir, n, 0, bytesOf(&in)[inHeaderSize:], 128)
+		in := fuse.ReadIn{Fh: open.Fh, Offset: offset, Size: 128} // small, so that a listing takes several
+		body, errno := c.call(opReaddir, n, pid, bytesOf(&in)[inHeaderSize:], 128)
 		if errno != 0 {
 			c.t.Fatalf("readdir: errno %d", errno)
 		}

@@ -30,7 +30,9 @@ type Tree struct {
 
 	host      *host.FS
 	registry  *container.Registry
-	handles   handles
+	handles   table[handle]
+	dirs      table[dirHandle]
+	sys       sysEntries
 	pages     pages
 	turns     turns
 	absent    map[entryID]bool  // the files and directories that the machine's kernel does not have
@@ -82,16 +84,24 @@ func (t *Tree) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, out *fus
 		}
 		return t.found(sharedNode(slot, root), nameTimeout, h, out)
 	}
-	e := parent.lookup(name)
-	if e == 0 || t.absent[e] {
-		return fuse.ENOENT
+	if e := parent.lookup(name); e != 0 {
+		if t.absent[e] {
+			return fuse.ENOENT
+		}
+		return t.found(parent.sibling(e, -1), nameTimeout, h, out)
 	}
-	return t.found(parent.sibling(e), nameTimeout, h, out)
+	if dir := t.sysFile(parent); dir != nil {
+		return t.lookupSys(parent, dir, name, h, out)
+	}
+	return fuse.ENOENT
 }
 
 // Readlink leads the caller to the files of the shared tree that are his container's.
 func (t *Tree) Readlink(_ <-chan struct{}, h *fuse.InHeader) ([]byte, fuse.Status) {
 	n := node(h.NodeId)
+	if f := t.sysFile(n); f != nil {
+		return t.readlinkSys(n, f, int(h.Pid))
+	}
 	if !n.top() || !n.entry().isLink() {
 		return nil, fuse.EINVAL
 	}
@@ -127,6 +137,9 @@ func (t *Tree) attr(n node, h *fuse.InHeader, out *fuse.Attr) (time.Duration, fu
 	out.Ino = uint64(n)
 	now := time.Now()
 	out.SetTimes(&now, &now, &now)
+	if f := t.sysFile(n); f != nil {
+		return t.attrSys(n, f, int(h.Pid), out)
+	}
 	if n.entry().isDir() {
 		out.Mode, out.Nlink, out.Blksize = syscall.S_IFDIR|0o555, 2, 4096
 		if n == topNode(ownDir) {
@@ -145,12 +158,17 @@ func (t *Tree) attr(n node, h *fuse.InHeader, out *fuse.Attr) (time.Duration, fu
 	out.Mode, out.Nlink = syscall.S_IFREG|f.Mode, 1
 	c := t.identify(n, int(h.Pid), f)
 	defer c.Release()
+	return t.size(n, f, c, int(h.Pid), func() uint64 { return t.sizeHint(f, c) }, out), fuse.OK
+}
+
+// size fills in the size of a regular file, hint where it is not known exactly, and says how long it is good.
+func (t *Tree) size(n node, f *File, c *container.Container, pid int, hint func() uint64, out *fuse.Attr) time.Duration {
 	timeout, size, exact := fileTimeout, uint64(0), false
 	if pinned(n, c) {
-		size, exact = t.pages.size(n, int(h.Pid), func() ([]byte, error) { return t.render(nil, f, c, int(h.Pid)) })
+		size, exact = t.pages.size(n, pid, func() ([]byte, error) { return t.content(nil, n, f, c, pid) })
 	}
 	if !exact {
-		size = t.sizeHint(f, c)
+		size = hint()
 	}
 	if exact || !pinned(n, c) {
 		timeout = 0 // of the next reader it may be another one
@@ -162,7 +180,7 @@ func (t *Tree) attr(n node, h *fuse.InHeader, out *fuse.Attr) (time.Duration, fu
 	for uint64(out.Blksize) < out.Size {
 		out.Blksize *= 2
 	}
-	return timeout, fuse.OK
+	return timeout
 }
 
 // sizeHint is a size that the content does not exceed, but by less than a page: sendfile(2) and splice(2) read no
@@ -210,13 +228,13 @@ func (t *Tree) identify(n node, pid int, f *File) *container.Container {
 	if n.own() {
 		c := t.registry.BySlot(n.slot())
 		if c == nil {
-			t.Fallbacks.count(f, "forgotten", errors.New("the container is not announced any more"))
+			t.Fallbacks.count(f.Path, "forgotten", errors.New("the container is not announced any more"))
 		}
 		return c
 	}
 	c, err := t.registry.Resolve(pid)
 	if err != nil {
-		t.Fallbacks.count(f, "caller", err)
+		t.Fallbacks.count(f.Path, "caller", err)
 	}
 	return c
 }
@@ -228,13 +246,7 @@ func (t *Tree) render(dst []byte, f *File, c *container.Container, reader int) (
 		shown = nil
 	}
 	out, err := f.Render(dst, t.host, shown, reader)
-	var unreadable *containerError
-	if errors.As(err, &unreadable) {
-		reason := "unreadable"
-		if errors.Is(err, cgroup.ErrGone) {
-			reason = "gone"
-		}
-		t.Fallbacks.count(f, reason, err)
+	if t.fallsBack(f, err) {
 		out, err = f.Render(dst, t.host, nil, reader)
 	}
 	if err == nil {
@@ -243,21 +255,49 @@ func (t *Tree) render(dst []byte, f *File, c *container.Container, reader int) (
 	return out, err
 }
 
-// Files lists the files that are bound into a container that is shown as the policy says.
-func (t *Tree) Files(p *policy.Policy) []string {
-	var list []string
-	for i := range files {
-		if f := &files[i]; !t.absent[firstFile+entryID(i)] && p.Shows(f.name) {
-			list = append(list, f.Path)
-		}
+// content is what a file says: one of the table, or one that is read through from the machine's /sys.
+func (t *Tree) content(dst []byte, n node, f *File, c *container.Container, reader int) ([]byte, error) {
+	if n.entry() >= firstSys {
+		return t.renderSys(dst, n, f, c, reader)
 	}
-	return list
+	return t.render(dst, f, c, reader)
+}
+
+// fallsBack says whether an error is a container's that cannot be read, and counts it.
+func (t *Tree) fallsBack(f *File, err error) bool {
+	var unreadable *containerError
+	if !errors.As(err, &unreadable) {
+		return false
+	}
+	reason := "unreadable"
+	if errors.Is(err, cgroup.ErrGone) {
+		reason = "gone"
+	}
+	t.Fallbacks.count(f.Path, reason, err)
+	return true
+}
+
+// Files lists what is bound into a container that is shown as the policy says: files, and the directories below /sys
+// that are shown as a whole.
+func (t *Tree) Files(p *policy.Policy) []string {
+	exists := func(path string) bool {
+		for e, p := range paths {
+			if p == path {
+				return !t.absent[e]
+			}
+		}
+		return false
+	}
+	return Binds(exists, p.Shows)
 }
 
 // Open fixes whose numbers the new file descriptor shows.
 func (t *Tree) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
 	n := node(in.NodeId)
 	f := n.entry().file()
+	if n.entry() >= firstSys {
+		f = t.sysFile(n)
+	}
 	if f == nil {
 		return fuse.ENOENT
 	}
@@ -265,6 +305,12 @@ func (t *Tree) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.
 		return fuse.EACCES
 	}
 	h := &handle{node: n, file: f, container: t.identify(n, int(in.Pid), f)}
+	if n.entry() >= firstSys {
+		if status := t.openSys(n, f, h.container, int(in.Pid)); !status.Ok() {
+			h.container.Release()
+			return status
+		}
+	}
 	if pinned(n, h.container) {
 		t.pages.open(h, int(in.Pid))
 	}
@@ -282,7 +328,7 @@ func (t *Tree) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadRe
 	if h == nil || h.node != node(in.NodeId) {
 		return nil, fuse.EBADF
 	}
-	render := func(dst []byte) ([]byte, error) { return t.render(dst, h.file, h.container, int(in.Pid)) }
+	render := func(dst []byte) ([]byte, error) { return t.content(dst, h.node, h.file, h.container, int(in.Pid)) }
 	var n int
 	var err error
 	// The kernel names the owner of a read(2), and nobody for a read that fills its page cache.
@@ -300,6 +346,10 @@ func (t *Tree) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadRe
 		t.pages.done(h)
 		t.turns.done(h)
 		n, err = h.read(buf, in.Offset, render)
+	}
+	var errno syscall.Errno
+	if h.node.entry() >= firstSys && errors.As(err, &errno) {
+		return nil, fuse.Status(errno) // that of the kernel's file
 	}
 	if err != nil {
 		slog.Error("reading the machine's own file", "file", h.file.Path, "err", err)
@@ -325,16 +375,36 @@ func (t *Tree) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse.E
 func (t *Tree) Forget(uint64, uint64) {}
 
 // OpenDir opens any directory.
-func (t *Tree) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, _ *fuse.OpenOut) fuse.Status {
-	if !node(in.NodeId).entry().isDir() {
+func (t *Tree) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	n := node(in.NodeId)
+	if f := t.sysFile(n); f != nil {
+		return t.openDirSys(n, f, int(in.Pid), out)
+	}
+	if !n.entry().isDir() {
 		return fuse.ENOTDIR
 	}
 	return fuse.OK
 }
 
+// ReleaseDir ends a directory's file descriptor.
+func (t *Tree) ReleaseDir(in *fuse.ReleaseIn) {
+	if d := t.dirs.remove(in.Fh); d != nil {
+		d.container.Release()
+	}
+}
+
 // ReadDir lists a directory.
 func (t *Tree) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	n := node(in.NodeId)
+	if t.sysFile(n) != nil {
+		return t.readDirSys(n, in, out)
+	}
+	addEntries(out, in.Offset, t.list(n))
+	return fuse.OK
+}
+
+// list lists a directory of the tables.
+func (t *Tree) list(n node) []fuse.DirEntry {
 	list := []fuse.DirEntry{{Name: ".", Ino: uint64(n), Mode: syscall.S_IFDIR}, {Name: "..", Ino: uint64(n), Mode: syscall.S_IFDIR}}
 	switch n {
 	case topNode(ownDir):
@@ -348,7 +418,7 @@ func (t *Tree) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryLis
 		if t.absent[c.entry] {
 			continue
 		}
-		d := fuse.DirEntry{Name: c.name, Mode: syscall.S_IFREG, Ino: uint64(n.sibling(c.entry))}
+		d := fuse.DirEntry{Name: c.name, Mode: syscall.S_IFREG, Ino: uint64(n.sibling(c.entry, -1))}
 		if c.entry.isDir() {
 			d.Mode = syscall.S_IFDIR
 		} else if c.entry.isLink() {
@@ -356,13 +426,17 @@ func (t *Tree) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryLis
 		}
 		list = append(list, d)
 	}
-	for i := min(in.Offset, uint64(len(list))); i < uint64(len(list)); i++ {
+	return list
+}
+
+// addEntries answers with the part of a listing that starts at offset, as far as it fits.
+func addEntries(out *fuse.DirEntryList, offset uint64, list []fuse.DirEntry) {
+	for i := min(offset, uint64(len(list))); i < uint64(len(list)); i++ {
 		list[i].Off = i + 1
 		if !out.AddDirEntry(list[i]) {
 			break
 		}
 	}
-	return fuse.OK
 }
 
 // StatFs answers df(1).
