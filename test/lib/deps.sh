@@ -21,6 +21,9 @@ lscpu:util-linux
 /sbin/ip:iproute2
 mmdebstrap:mmdebstrap
 /usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring
+numactl:numactl
+lstopo-no-graphics:hwloc-nox
+taskset:util-linux
 "
 demo="
 free:procps
@@ -37,6 +40,9 @@ lz4:lz4
 zstd:zstd
 xz:xz-utils
 flock:util-linux
+numactl:numactl
+lstopo-no-graphics:hwloc-nox
+taskset:util-linux
 /usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring
 "
 
