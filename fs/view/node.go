@@ -25,15 +25,21 @@ func (c *Container) usesNode(node int) bool {
 
 // hasCPUOn says whether a visible CPU is on a node.
 func (c *Container) hasCPUOn(node int, h *host.Snapshot) bool {
+	n := findNode(node, h)
+	return n != nil && slices.ContainsFunc(n.CPUs, func(cpu int) bool {
+		_, ok := slices.BinarySearch(c.CPUs, cpu)
+		return ok || len(c.CPUs) == 0
+	})
+}
+
+// findNode is a node of the machine that is online, nil for any other.
+func findNode(node int, h *host.Snapshot) *host.Node {
 	for i := range h.Nodes {
 		if h.Nodes[i].ID == node {
-			return slices.ContainsFunc(h.Nodes[i].CPUs, func(cpu int) bool {
-				_, ok := slices.BinarySearch(c.CPUs, cpu)
-				return ok || len(c.CPUs) == 0
-			})
+			return &h.Nodes[i]
 		}
 	}
-	return false
+	return nil
 }
 
 // onlyNode says whether a node is the only one that the container may use memory of.
@@ -64,11 +70,11 @@ func NodesVisible(dst, text []byte, _ int, h *host.Snapshot, c *Container) []byt
 }
 
 // NodesPossible rewrites node/possible: the machine's, unless the policy is coherent, as for the CPUs.
-func NodesPossible(dst, text []byte, number int, h *host.Snapshot, c *Container) []byte {
+func NodesPossible(dst, text []byte, _ int, h *host.Snapshot, c *Container) []byte {
 	if c == nil || c.Policy.CPUIdentity != policy.Coherent {
 		return append(dst, text...)
 	}
-	return NodesVisible(dst, text, number, h, c)
+	return filterNodes(dst, text, func(node int) bool { return findNode(node, h) != nil && c.SeesNode(node, h) })
 }
 
 // NodesWithCPU rewrites node/has_cpu: the nodes that visible CPUs are on.

@@ -128,9 +128,10 @@ func randomNodes(r *rand.Rand) (h *host.Snapshot, files map[string][]byte) {
 		h.Nodes, h.OnlineCPUs = append(h.Nodes, n), append(h.OnlineCPUs, n.CPUs...)
 	}
 	list := append(cgroup.AppendCPUList(nil, online), '\n')
-	for _, name := range []string{"online", "possible", "has_cpu", "has_memory"} {
+	for _, name := range []string{"online", "has_cpu", "has_memory"} {
 		files[name] = list
 	}
+	files["possible"] = []byte("0-7\n")
 	for i, n := range h.Nodes {
 		dir := fmt.Sprintf("node%d/", n.ID)
 		files[dir+"cpulist"] = append(cgroup.AppendCPUList(nil, n.CPUs), '\n')

@@ -4,7 +4,7 @@
 #	kernels: 5.10 6.1 6.12 7      (kernel.sh; Debian's 6.12 and newer have no v1 memory controller)
 #	layouts: v2 v1 v1-split hybrid (init; v1 joins cpu,cpuacct as systemd does, v1-split does not)
 # With -numa behind it (6.1-v2-numa) the machine has two NUMA nodes with 4 CPUs each. That many emulated CPUs are slow, so
-# such a lane runs the tests that look at nodes, CPUs and policies, unless RUN says which.
+# such a lane runs the tests that look at the guest's own nodes, CPUs and policies, unless RUN says which.
 # Environment: JOBS VMs at a time, TIMEOUT seconds for each, RUN=regexp and
 # PACKAGES="./cgroup ./test/..." select tests, APPEND adds to the kernel's command line.
 #
@@ -18,8 +18,8 @@ jobs=${JOBS:-2} timeout=${TIMEOUT:-900}
 # Real programs whose numbers tests look at; what this machine lacks is left out.
 programs="free top vmstat uptime w ps pgrep lscpu nproc getconf unshare nsenter mount umount runc
 	numactl numastat lstopo-no-graphics taskset"
-# What a -numa lane runs.
-numa_tests='NUMA|Node|Sysfs|SysCPU|CPUCount|Polic|Hotplug'
+# What a -numa lane runs, and of which packages: not of those that look at fixtures alone.
+numa_tests='NUMA|Node|Sysfs|SysCPU|CPUCount|Polic|Hotplug' numa_packages='/(cgroup|hooks/run|test/.*)$'
 
 lanes=("$@")
 [[ ${lanes[*]:-all} == all ]] && lanes=("${all[@]}")
@@ -116,7 +116,7 @@ boot() { # lane
 				-numa "node,nodeid=$node,memdev=node$node,cpus=$((node * 4))-$((node * 4 + 3))")
 		done
 		machine+=(-numa "dist,src=0,dst=1,val=20")
-		[[ -n ${RUN:-} ]] || run="SCOPEFS_RUN=$numa_tests"
+		[[ -n ${RUN:-} ]] || run="SCOPEFS_RUN=$numa_tests SCOPEFS_PACKAGES=$numa_packages"
 	fi
 	# -cx16: QEMU 7.2 mistranslates cmpxchg16b, which 6.12 kernels use and then panic.
 	# swapaccount: 5.10 counts a cgroup's swap only when told to.
