@@ -66,8 +66,10 @@ func (info *Cpuinfo) cutAt(starts cuts, end int) *Cpuinfo {
 			if i+1 < len(starts) {
 				to = starts[i+1].at
 			}
-			blocks[i] = CPUBlock{CPU: s.cpu, Text: raw[s.at:to]}
+			blocks[i] = CPUBlock{CPU: s.cpu, Text: raw[s.at:to], Package: -1, Core: -1}
+			blocks[i].place()
 		}
+		countPackages(blocks)
 		return blocks
 	}
 	info.Blocks = slice(starts.blocks, blocksEnd)
@@ -80,6 +82,41 @@ func (info *Cpuinfo) cutAt(starts cuts, end int) *Cpuinfo {
 	}
 	info.Tail = raw[end:]
 	return info
+}
+
+// place finds where the CPU sits.
+func (b *CPUBlock) place() {
+	for line := range bytes.Lines(b.Text) {
+		key, value, _ := bytes.Cut(line, []byte{':'})
+		var to *int
+		switch string(bytes.TrimSpace(key)) {
+		case "physical id", "package":
+			to = &b.Package
+		case "core id", "core":
+			to = &b.Core
+		default:
+			continue
+		}
+		if n, ok := cpuNumber(bytes.TrimSpace(value)); ok {
+			*to = n
+		}
+	}
+}
+
+// countPackages counts the CPUs and cores of each block's package.
+func countPackages(blocks []CPUBlock) {
+	cpus, cores, seen := map[int]int{}, map[int]int{}, map[[2]int]bool{}
+	for _, b := range blocks {
+		cpus[b.Package]++
+		if core := [2]int{b.Package, b.Core}; !seen[core] {
+			seen[core] = true
+			cores[b.Package]++
+		}
+	}
+	for i := range blocks {
+		b := &blocks[i]
+		b.PackageCPUs, b.PackageCores = cpus[b.Package], cores[b.Package]
+	}
 }
 
 type startKind uint8

@@ -72,6 +72,26 @@ func TestParseCpuinfo(t *testing.T) {
 	}
 }
 
+func TestParseCpuinfoTopology(t *testing.T) {
+	info := ParseCpuinfo([]byte("processor\t: 0\nphysical id\t: 3\ncore id\t\t: 17\nflags\t: core id: 5\n\n" +
+		"processor\t: 1\npackage\t\t: 1\ncore\t\t: 2\n\nprocessor\t: 2\nphysical id\t: -1\ncore id\t\t: x\n\n"))
+	for i, want := range [][2]int{{3, 17}, {1, 2}, {-1, -1}} {
+		if b := info.Blocks[i]; [2]int{b.Package, b.Core} != want {
+			t.Errorf("block %d: package %d, core %d, want %v", i, b.Package, b.Core, want)
+		}
+	}
+}
+
+func TestCountPackages(t *testing.T) {
+	blocks := []CPUBlock{{Package: 0, Core: 0}, {Package: 1, Core: 0}, {Package: 0, Core: 0}, {Package: 0, Core: 5}, {Package: -1, Core: -1}}
+	countPackages(blocks)
+	for i, want := range [][2]int{{3, 2}, {1, 1}, {3, 2}, {3, 2}, {1, 1}} {
+		if b := blocks[i]; [2]int{b.PackageCPUs, b.PackageCores} != want {
+			t.Errorf("block %d: %d CPUs, %d cores, want %v", i, b.PackageCPUs, b.PackageCores, want)
+		}
+	}
+}
+
 func numbers(blocks []CPUBlock) (cpus []int) {
 	for _, b := range blocks {
 		cpus = append(cpus, b.CPU)

@@ -90,4 +90,8 @@ type Cpuinfo struct {
 type CPUBlock struct {
 	CPU  int // the number that the kernel printed
 	Text []byte
+	// Package and Core are its "physical id" and "core id" (loongarch64: "package" and "core"), -1 where it has none.
+	Package, Core int
+	// PackageCPUs and PackageCores are how many of the blocks are of the same package, and how many cores they are of.
+	PackageCPUs, PackageCores int
 }

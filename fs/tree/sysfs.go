@@ -282,9 +282,6 @@ func (t *Tree) lookupSys(parent node, dir *File, name string, h *fuse.InHeader, 
 	n := parent.sibling(e, number)
 	out.NodeId = uint64(n)
 	out.SetEntryTimeout(nameTimeoutOf(name))
-	out.Ino = uint64(n)
-	now := time.Now()
-	out.SetTimes(&now, &now, &now)
 	out.SetAttrTimeout(t.fillSys(n, t.sys.file(e), c, int(h.Pid), l, machine, &st, &out.Attr))
 	return fuse.OK
 }
@@ -311,6 +308,13 @@ func (t *Tree) attrSys(n node, f *File, pid int, out *fuse.Attr) (time.Duration,
 
 // fillSys makes attributes of those that the machine's file has, and says how long they are good.
 func (t *Tree) fillSys(n node, f *File, c *container.Container, pid int, l *look, machine string, st *unix.Stat_t, out *fuse.Attr) time.Duration {
+	out.Ino = uint64(n)
+	atime, mtime, ctime := time.Unix(st.Atim.Unix()), time.Unix(st.Mtim.Unix()), time.Unix(st.Ctim.Unix())
+	if st.Mode&syscall.S_IFMT == syscall.S_IFREG {
+		mtime = time.Now() // as of every file here: what it says may be new
+		atime, ctime = mtime, mtime
+	}
+	out.SetTimes(&atime, &mtime, &ctime)
 	out.Mode, out.Nlink, out.Owner = st.Mode, uint32(st.Nlink), fuse.Owner{Uid: st.Uid, Gid: st.Gid}
 	out.Size, out.Blksize = uint64(st.Size), 4096
 	switch st.Mode & syscall.S_IFMT {

@@ -443,3 +443,48 @@ func TestSysfsTableIsBounded(t *testing.T) {
 		t.Errorf("entry of a known name: %d", e)
 	}
 }
+
+// /proc/cpuinfo says the same of every CPU as its directory.
+func TestSysfsAgreesWithCpuinfo(t *testing.T) {
+	for _, identity := range []policy.CPUIdentity{policy.Count, policy.IDs, policy.Coherent} {
+		c := mountNUMA(t, policy.Policy{CPUIdentity: identity})
+		for _, set := range []string{"1,3,5,7\n", "0-7\n", "2,4,6\n"} {
+			c.m.Write("sys/fs/cgroup/c1/cpuset.cpus.effective", set)
+			c.m.Write("sys/fs/cgroup/c1/cpu.max", "max 100000\n")
+			online := list(c.sys(onePID, "online"))
+			blocks := strings.Split(strings.TrimSpace(c.cat(c.walk(onePID, "proc", "cpuinfo"), onePID)), "\n\n")
+			if len(blocks) != len(online) {
+				t.Fatalf("%d blocks for %v", len(blocks), online)
+			}
+			for i, cpu := range online {
+				topology := fmt.Sprintf("cpu%d/topology/", cpu)
+				siblings := list(c.sys(onePID, topology+"core_siblings_list"))
+				cores := map[string]bool{}
+				for _, s := range siblings {
+					cores[c.sys(onePID, fmt.Sprintf("cpu%d/topology/core_id", s))] = true
+				}
+				for key, want := range map[string]string{
+					"processor":   fmt.Sprint(cpu),
+					"physical id": strings.TrimSpace(c.sys(onePID, topology+"physical_package_id")),
+					"core id":     strings.TrimSpace(c.sys(onePID, topology+"core_id")),
+					"siblings":    fmt.Sprint(len(siblings)),
+					"cpu cores":   fmt.Sprint(len(cores)),
+				} {
+					if got := valueOf(blocks[i], key); got != want {
+						t.Errorf("identity %d, cpuset %s: cpu%d has %s %q in cpuinfo, %q in its directory", identity, set, cpu, key, got, want)
+					}
+				}
+			}
+		}
+	}
+}
+
+// valueOf is the value of a key in a block of /proc/cpuinfo.
+func valueOf(block, key string) string {
+	for line := range strings.Lines(block) {
+		if k, value, _ := strings.Cut(line, ":"); strings.TrimSpace(k) == key {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}

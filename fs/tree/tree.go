@@ -134,12 +134,12 @@ func (t *Tree) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut)
 
 // attr fills in the attributes of a node and says how long they are good.
 func (t *Tree) attr(n node, h *fuse.InHeader, out *fuse.Attr) (time.Duration, fuse.Status) {
-	out.Ino = uint64(n)
-	now := time.Now()
-	out.SetTimes(&now, &now, &now)
 	if f := t.sysFile(n); f != nil {
 		return t.attrSys(n, f, int(h.Pid), out)
 	}
+	out.Ino = uint64(n)
+	now := time.Now()
+	out.SetTimes(&now, &now, &now)
 	if n.entry().isDir() {
 		out.Mode, out.Nlink, out.Blksize = syscall.S_IFDIR|0o555, 2, 4096
 		if n == topNode(ownDir) {

@@ -8,7 +8,8 @@ import (
 )
 
 // Cpuinfo renders /proc/cpuinfo: one block for each visible CPU, from the machine's block of the physical CPU behind
-// it, numbered from 0 and with the topology of one package of single-threaded cores. It needs NeedCpuinfo.
+// it. Where that sits (package, core, apicid) stays, as in /sys/devices/system/cpu; what counts CPUs or cores counts the
+// visible ones. It needs NeedCpuinfo.
 func Cpuinfo(dst []byte, h *host.Snapshot, c *Container) []byte {
 	info := h.Cpuinfo
 	if c == nil || len(c.CPUs) == 0 || info == nil || len(info.Blocks) == 0 {
@@ -41,14 +42,60 @@ func appendBlocks(dst []byte, blocks []host.CPUBlock, c *Container) []byte {
 	if len(blocks) == 0 {
 		return dst
 	}
+	pkg, cpus, cores := 0, 0, 0 // what is visible of the last package
 	for i, cpu := range c.CPUs {
-		for rest := blockOf(blocks, cpu).Text; len(rest) > 0; {
+		block := blockOf(blocks, cpu)
+		for rest := block.Text; len(rest) > 0; {
 			var line []byte
 			line, rest = cutLine(rest)
-			dst = appendBlockLine(dst, line, c.Number(i), len(c.CPUs))
+			key, _ := cutKey(line)
+			siblings := string(key) == "siblings"
+			if !siblings && string(key) != "cpu cores" {
+				dst = appendBlockLine(dst, line, c.Number(i))
+				continue
+			}
+			if cpus == 0 || pkg != block.Package {
+				pkg = block.Package
+				cpus, cores = visibleOf(pkg, blocks, c)
+			}
+			if siblings {
+				dst = appendValue(dst, line, restrict(line, block.PackageCPUs, cpus, len(c.CPUs)))
+			} else {
+				dst = appendValue(dst, line, restrict(line, block.PackageCores, cores, len(c.CPUs)))
+			}
 		}
 	}
 	return dst
+}
+
+// visibleOf counts the visible CPUs of a package, and their cores.
+func visibleOf(pkg int, blocks []host.CPUBlock, c *Container) (cpus, cores int) {
+	var seen [1 << 16 / 64]uint64 // cores by their ids, which are apicids on x86
+	for _, cpu := range c.CPUs {
+		b := blockOf(blocks, cpu)
+		if b.Package != pkg {
+			continue
+		}
+		cpus++
+		word, bit := max(b.Core, 0)/64, uint(max(b.Core, 0)%64)
+		if word >= len(seen) || seen[word]>>bit&1 == 0 {
+			cores++
+		}
+		if word < len(seen) {
+			seen[word] |= 1 << bit
+		}
+	}
+	return cpus, cores
+}
+
+// restrict turns the number that a line has for a package of the machine into that of its visible part. all and visible
+// are what the blocks show of them. Where the kernel counts otherwise than by package (s390x without topology
+// information), it is what fits into the n visible CPUs.
+func restrict(line []byte, all, visible, n int) int {
+	if was := int(lineValue(line)); was != all {
+		return min(was, n)
+	}
+	return visible
 }
 
 // blockOf finds the block of a CPU. A CPU that has none, because it went offline, is given the nearest one before it:
@@ -62,27 +109,20 @@ func blockOf(blocks []host.CPUBlock, cpu int) host.CPUBlock {
 	return blocks[i]
 }
 
-// appendBlockLine appends one line of the block of visible CPU number i, one of n.
-func appendBlockLine(dst, line []byte, i, n int) []byte {
+// appendBlockLine appends one line of the block of the CPU that is called number.
+func appendBlockLine(dst, line []byte, number int) []byte {
 	key, ok := cutKey(line)
 	if !ok {
 		return append(dst, line...)
 	}
 	switch string(key) {
-	case "processor", "cpu number", // the latter of s390x
-		"core id", "apicid", "initial apicid",
-		"core", "global_id": // loongarch64
-		return appendValue(dst, line, i)
-	case "siblings", "cpu cores":
-		return appendValue(dst, line, n)
-	case "physical id", "package", // the latter of loongarch64
-		"book id", "drawer id": // s390x: what packages sit in
-		return appendValue(dst, line, 0)
+	case "processor", "cpu number": // the latter of s390x
+		return appendValue(dst, line, number)
 	}
-	if number, ok := bytes.CutPrefix(key, []byte("processor ")); ok { // s390x: "processor 3: version = …"
+	if old, ok := bytes.CutPrefix(key, []byte("processor ")); ok { // s390x: "processor 3: version = …"
 		dst = append(dst, "processor "...)
-		dst = strconv.AppendInt(dst, int64(i), 10)
-		return append(dst, line[len("processor ")+len(number):]...)
+		dst = strconv.AppendInt(dst, int64(number), 10)
+		return append(dst, line[len("processor ")+len(old):]...)
 	}
 	return append(dst, line...)
 }
@@ -99,13 +139,24 @@ func cutKey(line []byte) (key []byte, ok bool) {
 	return line[:end], true
 }
 
-// appendValue appends a "key : value" line with another value, and with the blanks of the old one.
-func appendValue(dst, line []byte, value int) []byte {
+// valueStart is where the value of a "key : value" line starts.
+func valueStart(line []byte) int {
 	start := bytes.IndexByte(line, ':') + 1
 	for start < len(line) && (line[start] == ' ' || line[start] == '\t') {
 		start++
 	}
-	dst = append(dst, line[:start]...)
+	return start
+}
+
+// lineValue is the number that a line has for its value.
+func lineValue(line []byte) uint64 {
+	n, _ := number(line[valueStart(line):])
+	return n
+}
+
+// appendValue appends a "key : value" line with another value, and with the blanks of the old one.
+func appendValue(dst, line []byte, value int) []byte {
+	dst = append(dst, line[:valueStart(line)]...)
 	dst = strconv.AppendInt(dst, int64(value), 10)
 	if bytes.HasSuffix(line, []byte{'\n'}) {
 		dst = append(dst, '\n')

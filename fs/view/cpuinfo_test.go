@@ -1,29 +1,41 @@
 package view
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/scopefs/scopefs/fs/host"
+	"github.com/scopefs/scopefs/fs/policy"
 )
 
 func cpuinfoHost(text string) *host.Snapshot {
 	return &host.Snapshot{Cpuinfo: host.ParseCpuinfo([]byte(text))}
 }
 
-// A whole machine's topology is turned into one package of single-threaded cores.
+// Where a CPU sits stays, and what is counted are the visible CPUs of its package.
 func TestCpuinfoTopology(t *testing.T) {
-	h := cpuinfoHost("processor\t: 0\nphysical id\t: 0\nsiblings\t: 4\ncore id\t\t: 0\ncpu cores\t: 2\napicid\t\t: 0\ninitial apicid\t: 0\nflags\t\t: core id: 7\n\n" +
-		"processor\t: 1\nphysical id\t: 1\nsiblings\t: 4\ncore id\t\t: 9\ncpu cores\t: 2\napicid\t\t: 32\ninitial apicid\t: 33\nflags\t\t: core id: 8\n\n")
-	const want = "processor\t: 0\nphysical id\t: 0\nsiblings\t: 1\ncore id\t\t: 0\ncpu cores\t: 1\napicid\t\t: 0\ninitial apicid\t: 0\nflags\t\t: core id: 8\n\n"
-	if got := string(Cpuinfo(nil, h, &Container{CPUs: []int{1}})); got != want {
-		t.Errorf("got\n%swant\n%s", got, want)
+	var text strings.Builder
+	for i, at := range [][3]int{{0, 0, 0}, {1, 0, 32}, {0, 9, 18}, {1, 9, 50}, {0, 0, 1}, {1, 0, 33}} { // package, core, apicid
+		fmt.Fprintf(&text, "processor\t: %d\nphysical id\t: %d\nsiblings\t: 3\ncore id\t\t: %d\ncpu cores\t: 2\n"+
+			"apicid\t\t: %d\ninitial apicid\t: %d\nflags\t\t: core id: 7\n\n", i, at[0], at[1], at[2], at[2])
 	}
-	got := string(Cpuinfo(nil, h, &Container{CPUs: []int{0, 1}}))
-	for _, line := range []string{"processor\t: 1\n", "physical id\t: 0\n", "siblings\t: 2\n", "cpu cores\t: 2\n", "core id\t\t: 1\n",
-		"apicid\t\t: 1\n", "initial apicid\t: 1\n"} {
-		if !strings.Contains(got, line) {
-			t.Errorf("no %q in\n%s", line, got)
+	h := cpuinfoHost(text.String())
+	block := func(number, pkg, siblings, core, cores, apic int) string {
+		return fmt.Sprintf("processor\t: %d\nphysical id\t: %d\nsiblings\t: %d\ncore id\t\t: %d\ncpu cores\t: %d\n"+
+			"apicid\t\t: %d\ninitial apicid\t: %d\nflags\t\t: core id: 7\n\n", number, pkg, siblings, core, cores, apic, apic)
+	}
+	for _, test := range []struct {
+		c    *Container
+		want string
+	}{
+		{&Container{CPUs: []int{1}}, block(0, 1, 1, 0, 1, 32)},
+		{&Container{CPUs: []int{0, 4}}, block(0, 0, 2, 0, 1, 0) + block(1, 0, 2, 0, 1, 1)},
+		{&Container{CPUs: []int{0, 1, 2}}, block(0, 0, 2, 0, 2, 0) + block(1, 1, 1, 0, 1, 32) + block(2, 0, 2, 9, 2, 18)},
+		{&Container{CPUs: []int{3, 5}, Policy: policy.Policy{CPUIdentity: policy.IDs}}, block(3, 1, 2, 9, 2, 50) + block(5, 1, 2, 0, 2, 33)},
+	} {
+		if got := string(Cpuinfo(nil, h, test.c)); got != test.want {
+			t.Errorf("CPUs %v: got\n%swant\n%s", test.c.CPUs, got, test.want)
 		}
 	}
 }

@@ -125,7 +125,16 @@ func bigHost(t testing.TB, n int) *host.Snapshot {
 		for text := block; len(text) > 0; {
 			var line []byte
 			line, text = cutLine(text)
-			cpuinfo = appendBlockLine(cpuinfo, line, cpu, n)
+			switch key, _ := cutKey(line); string(key) { // one package of cores with two threads
+			case "siblings":
+				cpuinfo = appendValue(cpuinfo, line, n)
+			case "cpu cores":
+				cpuinfo = appendValue(cpuinfo, line, (n+1)/2)
+			case "core id":
+				cpuinfo = appendValue(cpuinfo, line, cpu/2)
+			default:
+				cpuinfo = appendBlockLine(cpuinfo, line, cpu)
+			}
 		}
 		row := cpuColumns{uint64(1000 + cpu), 1, uint64(cpu), 90000, 2, 3, 4, 5, 6, 7}
 		for i := range sum {

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/procfs"
 
 	"github.com/scopefs/scopefs/cgroup"
+	"github.com/scopefs/scopefs/fs/host"
 	"github.com/scopefs/scopefs/fs/policy"
 )
 
@@ -35,7 +36,7 @@ func TestProcfsOracle(t *testing.T) {
 				}
 				checkMeminfo(t, fs, f, c)
 				checkStat(t, fs, f, c)
-				checkCPUInfo(t, fs, c)
+				checkCPUInfo(t, fs, f.host, c)
 				if c.Load != nil {
 					load, err := fs.LoadAvg()
 					if err != nil {
@@ -73,7 +74,7 @@ func TestProcfsOracleBig(t *testing.T) {
 	if len(stat.CPU) != 100 || stat.CPU[99].User != (1000+599)/100.0 {
 		t.Errorf("%d CPUs, the last %+v", len(stat.CPU), stat.CPU[99])
 	}
-	checkCPUInfo(t, fs, c)
+	checkCPUInfo(t, fs, h, c)
 }
 
 func checkMeminfo(t *testing.T, fs procfs.FS, f *fixture, c *Container) {
@@ -140,7 +141,7 @@ func checkStat(t *testing.T, fs procfs.FS, f *fixture, c *Container) {
 	}
 }
 
-func checkCPUInfo(t *testing.T, fs procfs.FS, c *Container) {
+func checkCPUInfo(t *testing.T, fs procfs.FS, h *host.Snapshot, c *Container) {
 	if runtime.GOARCH != "amd64" {
 		t.Log("cpuinfo not checked: procfs has the parser of its own architecture only, the fixtures are of x86")
 		return
@@ -155,16 +156,27 @@ func checkCPUInfo(t *testing.T, fs procfs.FS, c *Container) {
 	if len(infos) != len(c.CPUs) {
 		t.Fatalf("cpuinfo has %d CPUs, want %d", len(infos), len(c.CPUs))
 	}
+	packages, cores := map[string]uint{}, map[[2]string]bool{}
+	for _, info := range infos {
+		packages[info.PhysicalID]++
+		cores[[2]string{info.PhysicalID, info.CoreID}] = true
+	}
 	for i, info := range infos {
-		n := uint(len(c.CPUs))
-		if info.Processor != uint(i) || info.PhysicalID != "0" || info.Siblings != n || info.CPUCores != n || !isNumber(info.CoreID, i) ||
-			!isNumber(info.APICID, i) || !isNumber(info.InitialAPICID, i) || len(info.Flags) == 0 {
-			t.Errorf("CPU %d of %d: %+v", i, n, info)
+		inPackage := uint(0)
+		for core := range cores {
+			if core[0] == info.PhysicalID {
+				inPackage++
+			}
+		}
+		if info.Processor != uint(i) || info.Siblings != packages[info.PhysicalID] || info.CPUCores != inPackage || len(info.Flags) == 0 {
+			t.Errorf("CPU %d of %d: %d siblings of %d, %d cores of %d, %d flags",
+				i, len(infos), info.Siblings, packages[info.PhysicalID], info.CPUCores, inPackage, len(info.Flags))
+		}
+		// Where it sits is where the physical CPU does.
+		for _, line := range []string{"physical id\t: " + info.PhysicalID, "core id\t\t: " + info.CoreID, "apicid\t\t: " + info.APICID} {
+			if b := blockOf(h.Cpuinfo.Blocks, c.CPUs[i]); !strings.Contains(string(b.Text), "\n"+line+"\n") {
+				t.Errorf("CPU %d: %q is not in\n%s", i, line, b.Text)
+			}
 		}
 	}
-}
-
-func isNumber(text string, want int) bool {
-	n, digits := number([]byte(text))
-	return digits == len(text) && n == uint64(want)
 }

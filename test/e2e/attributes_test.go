@@ -55,7 +55,11 @@ func TestListing(t *testing.T) {
 		// proc and sys of the tree laid out as LXCFS's are links.
 		for line := range strings.Lines(output(t, "busybox", "find", root+"/proc/", root+"/sys/", "-type", "f")) {
 			file := strings.TrimPrefix(strings.TrimSpace(line), root+"/")
-			got = append(got, strings.ReplaceAll(file, "//", "/"))
+			file = strings.ReplaceAll(file, "//", "/")
+			if files[file] == nil && (strings.HasPrefix(file, cpuDir) || strings.HasPrefix(file, nodeDir)) {
+				continue // the machine's own, see TestSysfs
+			}
+			got = append(got, file)
 		}
 		slices.Sort(got)
 		if !slices.Equal(got, want) {

@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -48,6 +49,14 @@ const (
 )
 
 var lastContainer atomic.Int64
+
+// boundFiles are what is bound into a container: all that this machine has.
+func boundFiles() []string {
+	return tree.Binds(func(path string) bool {
+		_, err := os.Lstat("/" + path)
+		return err == nil
+	}, func(string) bool { return true })
+}
 
 // startContainer starts a container in the group with nothing but Linux: it is this binary in new namespaces.
 func startContainer(t testing.TB, d *daemon, g *group, o options) *container {
@@ -97,7 +106,7 @@ func tryContainer(t testing.TB, d *daemon, g *group, o options) (*container, err
 		}
 		bind = orders{View: view, Files: files, Hook: true}
 	case compatTree, hostBinds:
-		bind = orders{View: d.compat, Files: tree.Paths()}
+		bind = orders{View: d.compat, Files: boundFiles()}
 	case noBinds:
 	}
 	bind.Sysfs = o.in != nil

@@ -45,7 +45,13 @@ func startDaemon(t *testing.T) *daemon {
 // startDaemonIn starts a daemon whose files are in dir, which an earlier one may have left.
 func startDaemonIn(t *testing.T, dir, program string, flags ...string) *daemon {
 	t.Helper()
-	d := prepareDaemon(t, dir, program, flags...)
+	return prepareDaemon(t, dir, program, flags...).ready()
+}
+
+// ready waits until the daemon serves.
+func (d *daemon) ready() *daemon {
+	t := d.t
+	t.Helper()
 	for deadline := time.Now().Add(timeout(patience)); ; time.Sleep(5 * time.Millisecond) {
 		_, _, err := control.Ping(t.Context(), d.socket)
 		if err == nil {
@@ -65,12 +71,18 @@ func startDaemonIn(t *testing.T, dir, program string, flags ...string) *daemon {
 // prepareDaemon starts a daemon without waiting for it to serve.
 func prepareDaemon(t *testing.T, dir, program string, flags ...string) *daemon {
 	t.Helper()
+	args := append([]string{"serve", "--mount", filepath.Join(dir, "fs"), "--lxcfs-compat", filepath.Join(dir, "lxcfs")}, flags...)
+	return runDaemon(t, dir, exec.Command(program, args...))
+}
+
+// runDaemon starts a daemon that serves dir/fs.
+func runDaemon(t *testing.T, dir string, cmd *exec.Cmd) *daemon {
+	t.Helper()
 	d := &daemon{
 		t: t, dir: dir,
 		mount: filepath.Join(dir, "fs"), compat: filepath.Join(dir, "lxcfs"), socket: filepath.Join(dir, "control.sock"),
 	}
-	args := append([]string{"serve", "--mount", d.mount, "--lxcfs-compat", d.compat}, flags...)
-	d.process = start(t, 30*time.Minute, exec.Command(program, args...))
+	d.process = start(t, 30*time.Minute, cmd)
 	running.Lock()
 	if running.daemons == nil {
 		running.daemons = map[*daemon]bool{}

@@ -149,7 +149,11 @@ func whole(file, text string) error {
 	if strings.ContainsRune(text, 0) {
 		return fmt.Errorf("%s: NUL bytes at %d of %d", file, strings.IndexByte(text, 0), len(text))
 	}
-	if !files[file].MatchString(text) {
+	pattern := files[file]
+	if pattern == nil {
+		pattern = sysFiles[file]
+	}
+	if !pattern.MatchString(text) {
 		return fmt.Errorf("%s: not whole, %d bytes: %.300q … %q", file, len(text), text, text[max(0, len(text)-60):])
 	}
 	return nil

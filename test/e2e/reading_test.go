@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -277,7 +278,9 @@ func TestWaysOfReading(t *testing.T) {
 				g := newGroup(t).memory(int64(100*(i+1)) * miB).cpus(float64(1 + i%2))
 				containers = append(containers, startContainer(t, d, g, options{bind: bind}))
 			}
-			for file := range files {
+			all := maps.Clone(files)
+			maps.Copy(all, sysFiles)
+			for file := range all {
 				t.Run(filepath.Base(file), func(t *testing.T) {
 					readInAllWays(t, file, 1, containers[:1])
 					readInAllWays(t, file, 2, containers)

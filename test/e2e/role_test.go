@@ -40,6 +40,7 @@ func init() {
 		"threads": playThreads,
 		"counts":  playCounts,
 		"thread":  playThread,
+		"serve":   playServe,
 	}
 }
 

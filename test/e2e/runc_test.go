@@ -16,7 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/scopefs/scopefs/fs/control"
-	"github.com/scopefs/scopefs/fs/tree"
 	"github.com/scopefs/scopefs/hooks"
 )
 
@@ -89,7 +88,7 @@ func startRunc(t *testing.T, d *daemon, g *group, root string, bind bindKind) *c
 	linux["cgroupsPath"] = g.path
 	if bind == compatTree {
 		mounts := spec["mounts"].([]any)
-		for _, file := range tree.Paths() {
+		for _, file := range boundFiles() {
 			mounts = append(mounts, map[string]any{
 				"destination": "/" + file, "source": filepath.Join(d.compat, file), "type": "bind", "options": []string{"bind", "ro"},
 			})
