@@ -60,7 +60,7 @@ func newCPUFiles(levels []level, version Version, usage []level, usageVersion Ve
 }
 
 // ReadCPU fills c, whose slice of levels is reused. c.Set is shared and must not be changed.
-func (g *Group) ReadCPU(c *CPU) (err error) {
+func (g *Group) ReadCPU(c *CPU) error {
 	*c = CPU{Levels: c.Levels[:0]}
 	if err := g.check(); err != nil {
 		return err
@@ -75,7 +75,8 @@ func (g *Group) ReadCPU(c *CPU) (err error) {
 	if err := g.cpu.usage.read(s, c); err != nil {
 		return err
 	}
-	c.Set, c.SetPath, err = g.cpus.read(s)
+	set, path, err := g.cpus.read(s)
+	c.Set, c.SetPath = set, path
 	return err
 }
 

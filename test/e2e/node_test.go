@@ -14,7 +14,8 @@ import (
 	"github.com/scopefs/scopefs/cgroup"
 )
 
-const nodeDir = "/sys/devices/system/node/"
+// numaDir is the directory of the nodes, on the machine and in a container.
+const numaDir = "/" + nodeDir + "/"
 
 // numaNode is a NUMA node of the machine.
 type numaNode struct {
@@ -36,12 +37,12 @@ func listText(numbers []int) string { return string(cgroup.AppendCPUList(nil, nu
 // numaNodes are the machine's nodes. The test is skipped where the kernel knows none.
 func numaNodes(t testing.TB) (nodes []numaNode) {
 	t.Helper()
-	online, err := os.ReadFile(nodeDir + "online")
+	online, err := os.ReadFile(numaDir + "online")
 	if err != nil {
 		t.Skip("this kernel knows no NUMA nodes: ", err)
 	}
 	for _, id := range numberList(t, string(online)) {
-		nodes = append(nodes, numaNode{id, numberList(t, readString(t, fmt.Sprintf("%snode%d/cpulist", nodeDir, id)))})
+		nodes = append(nodes, numaNode{id, numberList(t, readString(t, fmt.Sprintf("%snode%d/cpulist", numaDir, id)))})
 	}
 	return nodes
 }
@@ -70,20 +71,23 @@ func nodeMeminfo(t testing.TB, text string) meminfo {
 func TestNUMA(t *testing.T) {
 	nodes := numaNodes(t)
 	first, last := nodes[0], nodes[len(nodes)-1]
-	d := startDaemon(t)
+	byCount, byIDs := startDaemon(t), startDaemonWith(t, "cpu_identity", "ids")
 	const limit = 192 * miB
 	for _, test := range []struct {
 		name    string
 		two     bool // needs two nodes, with CPUs each
+		ids     bool // the CPUs keep the machine's numbers
 		prepare func(g *group)
 		mems    []numaNode
 		visible []int // physical CPUs
 	}{
-		{"quota and limit", false, func(g *group) { g.cpus(1) }, nodes, first.cpus[:1]},
-		{"bound to the last node", false, func(g *group) { g.mems(last.id).cpuset(listText(last.cpus)) }, []numaNode{last}, last.cpus},
-		{"memory of another node", true, func(g *group) { g.mems(last.id).cpuset(listText(first.cpus)) }, []numaNode{last}, first.cpus},
-		{"CPUs of two nodes", true, func(g *group) { g.cpuset(listText([]int{first.cpus[0], last.cpus[0]})) }, nodes,
+		{"quota and limit", false, false, func(g *group) { g.cpus(1) }, nodes, first.cpus[:1]},
+		{"bound to the last node", false, false, func(g *group) { g.mems(last.id).cpuset(listText(last.cpus)) }, []numaNode{last}, last.cpus},
+		{"memory of another node", true, false, func(g *group) { g.mems(last.id).cpuset(listText(first.cpus)) }, []numaNode{last}, first.cpus},
+		{"CPUs of two nodes", true, false, func(g *group) { g.cpuset(listText([]int{first.cpus[0], last.cpus[0]})) }, nodes,
 			[]int{first.cpus[0], last.cpus[0]}},
+		{"the machine's numbers", false, true, func(g *group) { g.mems(last.id).cpuset(listText(last.cpus[len(last.cpus)-1:])) },
+			[]numaNode{last}, last.cpus[len(last.cpus)-1:]},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if test.two && (len(nodes) < 2 || len(first.cpus) == 0 || len(last.cpus) == 0) {
@@ -91,11 +95,18 @@ func TestNUMA(t *testing.T) {
 			}
 			g := newGroup(t).memory(limit)
 			test.prepare(g)
+			d := byCount
+			if test.ids {
+				d = byIDs
+			}
 			c := startContainer(t, d, g, options{})
 			var ids []int
 			cpus := map[int][]int{} // by node, as they are called
 			for _, n := range nodes {
 				for i, cpu := range test.visible {
+					if test.ids {
+						i = cpu
+					}
 					if slices.Contains(n.cpus, cpu) {
 						cpus[n.id] = append(cpus[n.id], i)
 					}
@@ -110,6 +121,9 @@ func TestNUMA(t *testing.T) {
 			t.Run("numastat", v.checkNumastat)
 			t.Run("lscpu", v.checkLscpu)
 			t.Run("lstopo", v.checkLstopo)
+			if test.ids {
+				t.Run("binding", v.checkBinding)
+			}
 		})
 	}
 }
@@ -124,7 +138,7 @@ type nodeView struct {
 
 func (v *nodeView) read(name string) string {
 	v.container.t.Helper()
-	return strings.TrimSpace(v.container.read(nodeDir[1:] + name))
+	return strings.TrimSpace(v.container.read(numaDir[1:] + name))
 }
 
 func (v *nodeView) checkFiles(t *testing.T) {
@@ -139,10 +153,10 @@ func (v *nodeView) checkFiles(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, got, listText(want))
 		}
 	}
-	if got := v.read("possible"); got != readString(t, nodeDir+"possible") {
+	if got := v.read("possible"); got != readString(t, numaDir+"possible") {
 		t.Errorf("possible: %q, the machine's is another", got)
 	}
-	for name := range strings.FieldsSeq(v.container.run("ls", nodeDir)) {
+	for name := range strings.FieldsSeq(v.container.run("ls", numaDir)) {
 		if id, err := strconv.Atoi(strings.TrimPrefix(name, "node")); err == nil {
 			dirs = append(dirs, id)
 		}
@@ -161,10 +175,10 @@ func (v *nodeView) checkFiles(t *testing.T) {
 		}
 		v.checkMeminfo(t, id, all)
 		var links []int
-		for name := range strings.FieldsSeq(v.container.run("ls", nodeDir+dir)) {
+		for name := range strings.FieldsSeq(v.container.run("ls", numaDir+dir)) {
 			if cpu, err := strconv.Atoi(strings.TrimPrefix(name, "cpu")); err == nil {
 				links = append(links, cpu)
-				v.container.run("ls", nodeDir+dir+name+"/topology")
+				v.container.run("ls", numaDir+dir+name+"/topology")
 			}
 			if ok, _ := filepath.Match("memory[0-9]*", name); ok {
 				t.Errorf("%s is shown in %s", name, dir)
@@ -182,7 +196,7 @@ func (v *nodeView) total(t *testing.T, id int) int64 {
 	if !slices.Contains(v.mems, id) {
 		return 0
 	}
-	machine := nodeMeminfo(t, readString(t, fmt.Sprintf("%snode%d/meminfo", nodeDir, id))+"\n")
+	machine := nodeMeminfo(t, readString(t, fmt.Sprintf("%snode%d/meminfo", numaDir, id))+"\n")
 	return min(machine["MemTotal"], v.limit)
 }
 
@@ -293,6 +307,21 @@ func (v *nodeView) checkLstopo(t *testing.T) {
 	}
 }
 
+// checkBinding runs programs that bind themselves to CPUs by the numbers that they read.
+func (v *nodeView) checkBinding(t *testing.T) {
+	if has(t, "numactl") {
+		for id, cpus := range v.cpus {
+			v.container.run("numactl", fmt.Sprint("--cpunodebind=", id), "busybox", "true")
+			v.container.run("numactl", "--physcpubind="+listText(cpus), "busybox", "true")
+		}
+	}
+	if has(t, "lstopo-no-graphics") {
+		if out := v.container.run("lstopo-no-graphics", "--no-io", "--of", "console"); !lstopoNode.MatchString(out) {
+			t.Errorf("no node in\n%s", out)
+		}
+	}
+}
+
 // TestNUMAAllocation has a container take memory of one node.
 func TestNUMAAllocation(t *testing.T) {
 	need(t, "numactl")
@@ -309,7 +338,7 @@ func TestNUMAAllocation(t *testing.T) {
 	read := func() map[int]meminfo {
 		all := map[int]meminfo{}
 		for _, n := range nodes {
-			all[n.id] = nodeMeminfo(t, c.read(fmt.Sprintf("%snode%d/meminfo", nodeDir[1:], n.id)))
+			all[n.id] = nodeMeminfo(t, c.read(fmt.Sprintf("%snode%d/meminfo", numaDir[1:], n.id)))
 		}
 		return all
 	}
