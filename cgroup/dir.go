@@ -50,14 +50,14 @@ func (d *dir) file(name string) *file {
 	return f
 }
 
-// open opens a file of the directory for reading, with d.mu held. A cgroup that was removed and made again is followed
+// open opens a file of the directory, with d.mu held. A cgroup that was removed and made again is followed
 // to the new directory.
-func (d *dir) open(name string) (fd int, err error) {
+func (d *dir) open(name string, flags int) (fd int, err error) {
 	if d.closed {
 		return -1, os.ErrClosed
 	}
 	if d.fd >= 0 {
-		if fd, err = openat(d.fd, name, unix.O_RDONLY); !isAbsent(err) {
+		if fd, err = openat(d.fd, name, flags); !isAbsent(err) {
 			return fd, err
 		}
 	}
@@ -66,7 +66,7 @@ func (d *dir) open(name string) (fd int, err error) {
 	} else if !changed {
 		return -1, unix.ENOENT
 	}
-	return openat(d.fd, name, unix.O_RDONLY)
+	return openat(d.fd, name, flags)
 }
 
 // refresh makes d.fd the directory that is at the path now, with d.mu held. The files of an older one are closed: they

@@ -120,7 +120,7 @@ func (f *file) reopen(now int64) (*descriptor, error) {
 	if d := f.open.Load(); d != nil {
 		return d, nil
 	}
-	fd, err := f.dir.open(f.name)
+	fd, err := f.dir.open(f.name, unix.O_RDONLY)
 	if err != nil {
 		if isAbsent(err) {
 			f.missingUntil.Store(now + int64(missingFor))

@@ -94,6 +94,8 @@ func container(t testing.TB, root string) Paths {
 type reading struct {
 	Memory    Memory
 	CPU       CPU
+	IO        IO
+	Events    map[string]uint64
 	PerCPU    []CPUUsage
 	Usage     uint64
 	TaskCount uint64
@@ -112,6 +114,17 @@ func read(t testing.TB, g *Group) (r reading) {
 	var err error
 	must(g.ReadMemory(&r.Memory))
 	must(g.ReadCPU(&r.CPU))
+	must(g.ReadIO(&r.IO))
+	var events MemoryEvents
+	must(g.ReadMemoryEvents(&events))
+	if events.Version != V0 {
+		r.Events = map[string]uint64{}
+	}
+	for i, known := range events.Known {
+		if known {
+			r.Events[Event(i).String()] = events.Count[i]
+		}
+	}
 	r.PerCPU, err = g.ReadPerCPU(nil)
 	must(err)
 	r.Usage, err = g.ReadUsage()

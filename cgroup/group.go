@@ -29,6 +29,9 @@ func NewFS(h *Hierarchies) *FS {
 	return &FS{hierarchies: h, hugePages: findHugePages(h.root), dirs: map[dirKey]*dir{}}
 }
 
+// Hierarchies are where the cgroups are mounted.
+func (fs *FS) Hierarchies() *Hierarchies { return fs.hierarchies }
+
 // acquire returns the directory, with a reference that release gives back.
 func (fs *FS) acquire(key dirKey) *dir {
 	fs.mu.Lock()
@@ -73,7 +76,9 @@ type Group struct {
 	hugetlb    []hugetlbFiles
 	cpu        cpuFiles
 	cpus, mems cpusetFiles
-	pids       *file // pids.current; nil without one
+	// pressure holds the places of each file, the best first.
+	pressure [Pressures][]pressureFile
+	pids     *file // pids.current; nil without one
 
 	io       ioFiles
 	slabinfo slabinfoFile
@@ -122,8 +127,17 @@ func (g *Group) build() error {
 	g.numa = newNUMAFiles(chains[memory], versions[memory])
 	g.hugetlb = newHugetlbFiles(chains[hugetlb], versions[hugetlb], g.fs.hugePages)
 	g.cpu = newCPUFiles(chains[cpu], versions[cpu], chains[usage], versions[usage])
+	g.cpu.setVersion = versions[cpuset]
 	g.cpus.levels = newCPUSetFiles(chains[cpuset], versions[cpuset], "cpus")
 	g.mems.levels = newCPUSetFiles(chains[cpuset], versions[cpuset], "mems")
+	var own []level
+	if versions[unified] != V0 {
+		own = append(own, chains[unified][0])
+	}
+	if versions[cpuacct] == V1 {
+		own = append(own, chains[cpuacct][0])
+	}
+	g.pressure = newPressureFiles(own...)
 	if versions[pids] != V0 {
 		g.pids = chains[pids][0].dir.file("pids.current")
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/moby/sys/mountinfo"
@@ -27,16 +28,10 @@ var ErrNoHierarchy = errors.New("cgroup: no hierarchy is mounted")
 
 // Discover reads root/proc/self/mountinfo. Mount points are taken below root, too; "" is the machine itself.
 func Discover(root string) (*Hierarchies, error) {
-	f, err := os.Open(root + "/proc/self/mountinfo")
+	infos, err := cgroupMounts(root)
 	if err != nil {
-		return nil, fmt.Errorf("cgroup: find the hierarchies: %w", err)
+		return nil, err
 	}
-	defer f.Close()
-	infos, err := mountinfo.GetMountsFromReader(f, mountinfo.FSTypeFilter("cgroup", "cgroup2"))
-	if err != nil {
-		return nil, fmt.Errorf("cgroup: find the hierarchies: %w", err)
-	}
-
 	h := &Hierarchies{root: root}
 	found := false
 	for _, info := range infos {
@@ -58,6 +53,28 @@ func Discover(root string) (*Hierarchies, error) {
 		return nil, ErrNoHierarchy
 	}
 	return h, nil
+}
+
+func cgroupMounts(root string) ([]*mountinfo.Info, error) {
+	f, err := os.Open(root + "/proc/self/mountinfo")
+	if err != nil {
+		return nil, fmt.Errorf("cgroup: find the hierarchies: %w", err)
+	}
+	defer f.Close()
+	infos, err := mountinfo.GetMountsFromReader(f, mountinfo.FSTypeFilter("cgroup", "cgroup2"))
+	if err != nil {
+		return nil, fmt.Errorf("cgroup: find the hierarchies: %w", err)
+	}
+	return infos, nil
+}
+
+// NSDelegate says whether cgroup v2 is mounted with nsdelegate now: then a process in a cgroup namespace of its own may
+// not write to most files of the namespace's root, pressure files among them.
+func (h *Hierarchies) NSDelegate() bool {
+	infos, err := cgroupMounts(h.root)
+	return err == nil && slices.ContainsFunc(infos, func(i *mountinfo.Info) bool {
+		return i.FSType == "cgroup2" && slices.Contains(strings.Split(i.VFSOptions, ","), "nsdelegate")
+	})
 }
 
 // offer takes m where it is the first mount of a hierarchy or a better one: one that shows the whole hierarchy, then the

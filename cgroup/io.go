@@ -59,7 +59,8 @@ func newIOFiles(levels []level, version Version) ioFiles {
 }
 
 // ReadIO fills io, whose slice is reused, with the I/O of the Group's own cgroup or, where the controller is off there, of
-// the nearest ancestor that has it. On v1 a counter falls when a cgroup below is removed.
+// the nearest ancestor that has it. On v1 a counter falls when a cgroup below is removed, Linux 6.1 counts only
+// what a cgroup did that has a limit, 6.10 and newer only on devices that have one in any cgroup.
 func (g *Group) ReadIO(io *IO) error {
 	*io = IO{Devices: io.Devices[:0]}
 	if err := g.check(); err != nil {
@@ -84,16 +85,16 @@ func (g *Group) ReadIO(io *IO) error {
 // read reads one level; ok is false where the controller is off.
 func (l *ioLevelFiles) read(version Version, s *scratch, io *IO) (ok bool, err error) {
 	if version == V2 {
-		return readIO(s, io, (*IO).parseStat, l.stat)
+		return parseFirst(s, io, (*IO).parseStat, l.stat)
 	}
-	if ok, err = readIO(s, io, (*IO).parseRequests, l.requests[:]...); !ok {
+	if ok, err = parseFirst(s, io, (*IO).parseRequests, l.requests[:]...); !ok {
 		return false, err
 	}
-	return readIO(s, io, (*IO).parseBytes, l.bytes[:]...)
+	return parseFirst(s, io, (*IO).parseBytes, l.bytes[:]...)
 }
 
-// readIO parses the first of the files that there is.
-func readIO(s *scratch, io *IO, parse func(*IO, []byte) error, files ...*file) (ok bool, err error) {
+// parseFirst parses the first of the files that there is.
+func parseFirst(s *scratch, io *IO, parse func(*IO, []byte) error, files ...*file) (ok bool, err error) {
 	for _, f := range files {
 		text, err := f.read(s)
 		if err == errMissing {

@@ -96,9 +96,11 @@ type CPU struct {
 	Version Version // of the usage; V0: the container has no cgroup of its own there
 	// Levels is the path of the cpu controller, the container's own level first.
 	Levels []CPULevel
-	// Shares is cpu.shares of v1 (2-262144), or cpu.weight (1-10000) turned into shares the way the OCI runtimes do;
-	// 0 where there is no cpu controller.
+	// Shares is cpu.shares of v1 (2-262144) of the first level, or cpu.weight (1-10000) as the shares that the OCI
+	// runtimes turn into it (100: 1024); 0 where there is no cpu controller.
 	Shares uint64
+	// LimitVersion is of Levels and Shares, SetVersion of Set.
+	LimitVersion, SetVersion Version
 	// Usage is the CPU time used so far, in ns: usage_usec of cpu.stat | cpuacct.usage.
 	Usage uint64
 	// User and System are how it was spent, in ns: user_usec and system_usec of cpu.stat | cpuacct.usage_user and

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/scopefs/scopefs/fs/control"
 )
 
 // openTree and mountSetattr are variables for the tests of what happens on kernels before 5.2 and 5.12.
@@ -17,14 +19,15 @@ var (
 	mountSetattr = unix.MountSetattr
 )
 
-// Overlay binds each file viewDir/<file>, such as "proc/meminfo", over <root>/<file> in the mount namespace of the
-// calling thread, read-only, nosuid, nodev and noexec. Below sys/ a file may be a directory, such as
-// "sys/devices/system/cpu", which is bound as a whole.
+// Overlay binds each of the view's files, such as "proc/meminfo", over <root>/<file> in the mount namespace of the
+// calling thread: nosuid, nodev, noexec and, but for pressure files, which take triggers, read-only. Below sys/ a file
+// may be a directory, such as "sys/devices/system/cpu", which is bound as a whole. A file that v.Direct names is bound
+// from there if the cgroup's file is to be found there in this mount namespace, too.
 //
 // A file that the container's kernel does not have is left out and returned in missing. root is what the container
 // controls: a target that is of another kind, that is reached through a symbolic link, or that is not the kernel's
 // (procfs below proc/, sysfs below sys/) is an error that names it, and then nothing was bound.
-func Overlay(viewDir string, files []string, root string) (missing []string, err error) {
+func Overlay(v control.View, root string) (missing []string, err error) {
 	dir, err := os.OpenFile(root, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return nil, fmt.Errorf("overlay: %w", err)
@@ -36,8 +39,8 @@ func Overlay(viewDir string, files []string, root string) (missing []string, err
 			b.close()
 		}
 	}()
-	for _, file := range files {
-		b, err := prepare(viewDir, file, dir)
+	for _, file := range v.Files {
+		b, err := prepare(v, file, dir)
 		if err == errMissing {
 			missing = append(missing, file)
 			continue
@@ -65,18 +68,19 @@ type bind struct {
 	restricted bool
 }
 
-const restrict = unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
-
 // errMissing says that the container's kernel does not have the file.
 var errMissing = errors.New("no such file in the container")
 
 // prepare checks the target and clones the source.
-func prepare(viewDir, file string, root *os.File) (*bind, error) {
+func prepare(v control.View, file string, root *os.File) (*bind, error) {
 	target, err := openTarget(root, file)
 	if err != nil {
 		return nil, err
 	}
-	b := &bind{file: file, source: filepath.Join(viewDir, file), target: target}
+	b := &bind{file: file, source: filepath.Join(v.Path, file), target: target}
+	if direct := v.Direct[file]; direct != "" && isCgroupFile(direct) {
+		b.source = direct
+	}
 	fd, err := retry(func() (int, error) {
 		return openTree(unix.AT_FDCWD, b.source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_SYMLINK_NOFOLLOW)
 	})
@@ -88,7 +92,10 @@ func prepare(viewDir, file string, root *os.File) (*bind, error) {
 		return nil, &os.PathError{Op: "open_tree", Path: b.source, Err: err}
 	}
 	b.tree = os.NewFile(uintptr(fd), b.source)
-	attr := unix.MountAttr{Attr_set: restrict, Propagation: unix.MS_PRIVATE}
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC, Propagation: unix.MS_PRIVATE}
+	if !b.writable() {
+		attr.Attr_set |= unix.MOUNT_ATTR_RDONLY
+	}
 	err = mountSetattr(fd, "", unix.AT_EMPTY_PATH, &attr)
 	if err != nil && !errors.Is(err, unix.ENOSYS) {
 		b.close()
@@ -96,6 +103,19 @@ func prepare(viewDir, file string, root *os.File) (*bind, error) {
 	}
 	b.restricted = err == nil
 	return b, nil
+}
+
+// writable says whether the file is one that the kernel's own lets be written.
+func (b *bind) writable() bool { return strings.HasPrefix(b.file, "proc/pressure/") }
+
+// isCgroupFile says whether there is a regular file of a cgroup hierarchy at path.
+func isCgroupFile(path string) bool {
+	var st unix.Stat_t
+	var sf unix.Statfs_t
+	if unix.Lstat(path, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || unix.Statfs(path, &sf) != nil {
+		return false
+	}
+	return sf.Type == unix.CGROUP2_SUPER_MAGIC || sf.Type == unix.CGROUP_SUPER_MAGIC
 }
 
 // openTarget opens the kernel's file that is to be covered. A container could otherwise have us cover, through a link or
@@ -171,7 +191,10 @@ func (b *bind) attach(root *os.File) error {
 		return err
 	}
 	defer f.Close()
-	flags := uintptr(unix.MS_REMOUNT | unix.MS_BIND | unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC)
+	flags := uintptr(unix.MS_REMOUNT | unix.MS_BIND | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC)
+	if !b.writable() {
+		flags |= unix.MS_RDONLY
+	}
 	if err := unix.Mount("", fdPath(f), "", flags, ""); err != nil {
 		return os.NewSyscallError("remount", err)
 	}

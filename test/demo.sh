@@ -129,4 +129,4 @@ block top 'top -b -d 1 -n 2 | second round' \
 block uptime 'uptime' \
 	"up since the container started; its load rises to 2, from its own two loops alone."
 block lscpu 'lscpu | head' \
-	"CPU(s) and the on-line list are the container's. Caches, cores and sockets come from directories of sysfs that scopefs does not serve yet: those are the machine's."
+	"CPU(s), the on-line list, threads, cores and sockets are of the container's CPUs."

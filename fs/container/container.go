@@ -23,6 +23,10 @@ const (
 	NeedTimes       // the ledger's counters; implies NeedCPU
 	NeedLoad
 	NeedAge
+	needPressure // see NeedPressure: one bit for each of cgroup.Pressures
+	_
+	_
+	_
 	NeedIO       // block I/O
 	NeedEvents   // the counters of memory.stat
 	NeedSlabinfo // the slab caches of v1
@@ -52,7 +56,11 @@ type Container struct {
 	start time.Duration // CLOCK_BOOTTIME when it started
 	// announced tells a container of the control socket from one that was found by its reader.
 	announced bool
-	policy    atomic.Pointer[policy.Policy]
+	// of is the slot of the announced container in whose place this one is shown, by the policy's Reader; 0 for any other.
+	of     uint64
+	policy atomic.Pointer[policy.Policy]
+	// overrides are an announced container's own choices; the registry's lock guards them.
+	overrides policy.Overrides
 
 	load loadAvg
 	refs atomic.Int32
@@ -117,13 +125,21 @@ func (c *Container) Snapshot(need Need, h *host.Snapshot, reader int, dst *Snaps
 	if need&NeedAge != 0 {
 		v.Age = max(h.Boottime-c.start, 0)
 	}
+	for r := range cgroup.Pressures {
+		if need&NeedPressure(r) != 0 {
+			if err := c.group.ReadPressure(r, &dst.pressure[r]); err != nil {
+				return err
+			}
+			v.Pressure[r] = &dst.pressure[r]
+		}
+	}
 	return c.readCounts(need, dst)
 }
 
 // readCounts reads what is not of CPUs but counted in the ledger too, and the slab caches.
 func (c *Container) readCounts(need Need, dst *Snapshot) error {
 	v := &dst.View
-	if need&(NeedIO|NeedEvents) != 0 {
+	if need&(NeedIO|NeedEvents) != 0 && c.group.Dir() != "" {
 		ledger, err := c.openLedger()
 		if err != nil {
 			return err
@@ -165,6 +181,7 @@ type Snapshot struct {
 	load   view.Load
 	perCPU []cgroup.CPUUsage
 
+	pressure [cgroup.Pressures]cgroup.PressureText
 	io       view.IO
 	events   cgroup.MemoryEvents
 	slabinfo []byte
@@ -179,7 +196,8 @@ func (c *Container) readTimes(h *host.Snapshot, dst *Snapshot) error {
 		now: h.Boottime, start: c.start, cpus: dst.cpus,
 		usage: dst.cpu.Usage, user: dst.cpu.User, nice: dst.cpu.Nice, system: dst.cpu.System,
 	}
-	if i := view.BindingQuota(dst.cpu.Levels); i >= 0 {
+	// Without steal no level holds anything back, as far as the ledger knows; switched on later, it counts from then on.
+	if i := view.BindingQuota(dst.cpu.Levels); i >= 0 && !dst.View.Policy.NoSteal {
 		l := &dst.cpu.Levels[i]
 		in.throttled, in.period, in.level = l.Throttled, time.Duration(l.Period)*time.Microsecond, levelID(l.Path)
 	}

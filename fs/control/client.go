@@ -68,11 +68,11 @@ func Call(ctx context.Context, socket string, req Request) (Response, error) {
 	return resp, nil
 }
 
-// Announce tells the daemon that pid is a process of container id, 0 being the caller, and returns the container's
-// subtree and the files in it to bind.
-func Announce(ctx context.Context, socket, id string, pid int) (path string, files []string, err error) {
+// Announce tells the daemon that pid is a process of container id, 0 being the caller. It is shown as the daemon's policy
+// says; Call takes its own choices too.
+func Announce(ctx context.Context, socket, id string, pid int) (View, error) {
 	resp, err := Call(ctx, socket, Request{Op: OpAnnounce, ID: id, PID: pid})
-	return resp.Path, resp.Files, err
+	return resp.View, err
 }
 
 // Forget tells the daemon to drop container id.

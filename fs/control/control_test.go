@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -13,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/scopefs/scopefs/fs/policy"
 )
 
 // registry is a Handler that remembers.
@@ -21,11 +24,13 @@ type registry struct {
 	ids map[string]int
 }
 
-func (r *registry) Announce(id string, pid int) (string, []string, error) {
+func (r *registry) Announce(req Request) (Response, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.ids[id] = pid
-	return "/mnt/c/" + id, []string{"proc/meminfo"}, nil
+	r.ids[req.ID] = req.PID
+	const cpu = "proc/pressure/cpu"
+	v := View{Path: "/mnt/c/" + req.ID, Files: []string{"proc/meminfo", cpu}, Direct: map[string]string{cpu: "/sys/fs/cgroup/a/cpu.pressure"}}
+	return Response{View: v, Policy: req.Policy}, nil
 }
 
 func (r *registry) Forget(id string) error {
@@ -48,7 +53,9 @@ func (r *registry) List() []Container {
 	return l
 }
 
-func (r *registry) Info() (string, map[string]uint64) { return "/mnt", nil }
+func (r *registry) Info() Response {
+	return Response{Mount: "/mnt", Policy: policy.Overrides{"swap": "off"}}
+}
 
 func start(t *testing.T, change func(*Server)) string {
 	t.Helper()
@@ -88,11 +95,19 @@ func TestCall(t *testing.T) {
 	if mount, pid, err := Ping(ctx, sock); mount != "/mnt" || pid != os.Getpid() || err != nil {
 		t.Errorf("Ping = %q %d %v", mount, pid, err)
 	}
-	if path, files, err := Announce(ctx, sock, "a", 0); path != "/mnt/c/a" || len(files) != 1 || err != nil {
-		t.Errorf("Announce = %q %q %v", path, files, err)
+	v, err := Announce(ctx, sock, "a", 0)
+	if v.Path != "/mnt/c/a" || len(v.Files) != 2 || v.Direct["proc/pressure/cpu"] != "/sys/fs/cgroup/a/cpu.pressure" || err != nil {
+		t.Errorf("Announce = %+v %v", v, err)
 	}
-	if l, err := List(ctx, sock); len(l) != 1 || l[0] != (Container{ID: "a", PID: os.Getpid()}) || err != nil {
+	if l, err := List(ctx, sock); len(l) != 1 || l[0].ID != "a" || l[0].PID != os.Getpid() || err != nil {
 		t.Errorf("List = %v %v; pid 0 is to be the caller", l, err)
+	}
+	own := policy.Overrides{"reader": "parent"}
+	if resp, err := Call(ctx, sock, Request{Op: OpAnnounce, ID: "a", Policy: own}); err != nil || !maps.Equal(resp.Policy, own) {
+		t.Errorf("announcing with a policy: %v %v", resp.Policy, err)
+	}
+	if resp, err := Call(ctx, sock, Request{Op: OpPing}); err != nil || resp.Policy["swap"] != "off" || resp.PID != os.Getpid() {
+		t.Errorf("ping: %+v %v", resp, err)
 	}
 	if err := Forget(ctx, sock, "a"); err != nil {
 		t.Error(err)
@@ -100,10 +115,10 @@ func TestCall(t *testing.T) {
 	if err := Forget(ctx, sock, "a"); err == nil || !strings.Contains(err.Error(), "no container a") {
 		t.Errorf("Forget twice: %v", err)
 	}
-	if _, _, err := Announce(ctx, sock, "../x", 0); err == nil || !strings.Contains(err.Error(), `"../x"`) {
+	if _, err := Announce(ctx, sock, "../x", 0); err == nil || !strings.Contains(err.Error(), `"../x"`) {
 		t.Errorf("bad id: %v", err)
 	}
-	if _, _, err := Announce(ctx, sock, "x", -3); err == nil || !strings.Contains(err.Error(), "-3") {
+	if _, err := Announce(ctx, sock, "x", -3); err == nil || !strings.Contains(err.Error(), "-3") {
 		t.Errorf("bad pid: %v", err)
 	}
 }
@@ -159,8 +174,8 @@ func TestConcurrent(t *testing.T) {
 	for i := range 64 {
 		wg.Go(func() {
 			id := fmt.Sprintf("c%d", i)
-			if path, _, err := Announce(t.Context(), sock, id, i+1); path != "/mnt/c/"+id || err != nil {
-				t.Errorf("%q %v", path, err)
+			if v, err := Announce(t.Context(), sock, id, i+1); v.Path != "/mnt/c/"+id || err != nil {
+				t.Errorf("%+v %v", v, err)
 			}
 		})
 	}

@@ -26,12 +26,13 @@ type FS struct {
 	meminfo, stat, cpuinfo, swaps, loadavg, uptime file
 	online, present, possible, offline             file
 	overcommitRatio, overcommitKbytes              file
+	pressure                                       [cgroup.Pressures]file
 	diskstats, vmstat, slabinfo                    file
 
 	root     string
+	sys      sysDirs
 	pageSize uint64
 	thpSize  uint64
-	sys      sysDirs
 
 	// The last parsed /proc/cpuinfo, for ordinary readers and for those of Linux32.
 	parsed, parsed32 parsedCpuinfo
@@ -50,19 +51,19 @@ type parsedCpuinfo struct {
 // Open opens the files below root; "" and "/" are the machine's own. A file that does not exist is no error here:
 // Snapshot reports it when it is asked for and cannot be done without.
 func Open(root string) (*FS, error) {
-	f := &FS{root: root, pageSize: uint64(os.Getpagesize()), sys: sysDirs{-1, -1}}
+	f := &FS{root: root, sys: sysDirs{-1, -1}, pageSize: uint64(os.Getpagesize())}
 	for file, path := range f.files() {
 		if err := file.open(filepath.Join("/", root, path)); err != nil {
 			f.Close()
 			return nil, err
 		}
 	}
-	if text, err := os.ReadFile(filepath.Join("/", root, "sys/kernel/mm/transparent_hugepage/hpage_pmd_size")); err == nil {
-		f.thpSize = number(text)
-	}
 	if err := f.sys.open(root); err != nil {
 		f.Close()
 		return nil, err
+	}
+	if text, err := os.ReadFile(filepath.Join("/", root, "sys/kernel/mm/transparent_hugepage/hpage_pmd_size")); err == nil {
+		f.thpSize = number(text)
 	}
 	return f, nil
 }
@@ -82,6 +83,10 @@ func (f *FS) files() func(yield func(*file, string) bool) {
 			yield(&f.offline, "sys/devices/system/cpu/offline") &&
 			yield(&f.overcommitRatio, "proc/sys/vm/overcommit_ratio") &&
 			yield(&f.overcommitKbytes, "proc/sys/vm/overcommit_kbytes") &&
+			yield(&f.pressure[cgroup.PressureCPU], "proc/pressure/cpu") &&
+			yield(&f.pressure[cgroup.PressureMemory], "proc/pressure/memory") &&
+			yield(&f.pressure[cgroup.PressureIO], "proc/pressure/io") &&
+			yield(&f.pressure[cgroup.PressureIRQ], "proc/pressure/irq") &&
 			yield(&f.diskstats, "proc/diskstats") &&
 			yield(&f.vmstat, "proc/vmstat") &&
 			yield(&f.slabinfo, "proc/slabinfo")
@@ -139,6 +144,9 @@ func (f *FS) Snapshot(need Need, dst *Snapshot) error {
 	optional(NeedCPULists, &f.offline, &dst.Offline)
 	optional(NeedOvercommit, &f.overcommitRatio, &dst.overcommitRatio)
 	optional(NeedOvercommit, &f.overcommitKbytes, &dst.overcommitKbytes)
+	for r := range cgroup.Pressures {
+		read(NeedPressure(r), &f.pressure[r], &dst.Pressure[r])
+	}
 	read(NeedDiskstats, &f.diskstats, &dst.Diskstats)
 	read(NeedVMStat, &f.vmstat, &dst.VMStat)
 	read(NeedSlabinfo, &f.slabinfo, &dst.Slabinfo)

@@ -2,7 +2,11 @@
 // containers; the files are kept open and read with pread.
 package host
 
-import "time"
+import (
+	"time"
+
+	"github.com/scopefs/scopefs/cgroup"
+)
 
 // Need names the parts of a Snapshot that a reader asks for.
 type Need uint32
@@ -18,6 +22,10 @@ const (
 	NeedCPULists // Online, Present, Possible, Offline, and OnlineCPUs
 	NeedOvercommit
 	NeedCpuinfo32 // Cpuinfo as a reader with the personality PER_LINUX32 sees it, see FS.Linux32
+	needPressure  // see NeedPressure: one bit for each of cgroup.Pressures
+	_
+	_
+	_
 	NeedDiskstats
 	NeedVMStat
 	NeedSlabinfo
@@ -36,6 +44,8 @@ type Snapshot struct {
 	Swaps   []byte   // /proc/swaps
 	Loadavg []byte   // /proc/loadavg
 	Uptime  []byte   // /proc/uptime
+
+	Pressure [cgroup.Pressures][]byte // /proc/pressure/<resource>
 
 	// The lists of /sys/devices/system/cpu, as the kernel prints them ("0-63\n").
 	Online, Present, Possible, Offline []byte

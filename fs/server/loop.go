@@ -18,7 +18,9 @@ import (
 
 // Sizes of the device's messages, in bytes.
 const (
-	maxWrite = 4096      // the largest WRITE: nothing but PSI triggers is ever written
+	// The largest WRITE: nothing but PSI triggers is ever written. It is more than the page that the kernel takes of one,
+	// so that it is the kernel who refuses more.
+	maxWrite = 8192
 	maxRead  = 128 << 10 // the largest READ
 	// The kernel wants room for its smallest buffer (FUSE_MIN_READ_BUFFER, 8192) and for a WRITE with its headers.
 	requestSize = 8192 + maxWrite
@@ -43,10 +45,24 @@ const (
 	outHeaderLen = 16 // sizeof(struct fuse_out_header)
 	initMaxPages = outHeaderLen + 28
 
+	pollFh     = inHeaderLen // offset of fuse_poll_in.fh, kh, flags
+	pollKh     = inHeaderLen + 8
+	pollFlags  = inHeaderLen + 16
+	pollInEnd  = inHeaderLen + 24
+	pollNotify = 1 // FUSE_POLL_SCHEDULE_NOTIFY
+
+	notifyPoll       = 1 // FUSE_NOTIFY_POLL
 	notifyInvalInode = 2 // FUSE_NOTIFY_INVAL_INODE
 
 	pollRdNorm = 0x40 // POLLRDNORM, the same on every architecture
 )
+
+// Poller is what a file system may implement besides go-fuse's requests.
+type Poller interface {
+	// Poll says what poll(2) says of the open file fh: POLLIN and the like. It does not block. With schedule somebody
+	// waits, and wants [Loop.NotifyPoll] to be called with kh when it is worth while to ask again.
+	Poll(fh, kh uint64, schedule bool) (events uint32)
+}
 
 // Loop reads requests from a FUSE device and answers them.
 //
@@ -54,8 +70,9 @@ const (
 // A request that takes longer than slowAfter deposes the leader: a new one goes on reading and the old one only finishes
 // what it has, so that one stuck cgroup read never stops the others.
 type Loop struct {
-	fd int
-	ps *fuse.ProtocolServer
+	fd     int
+	ps     *fuse.ProtocolServer
+	poller Poller // nil: every file can be read at once
 
 	// term is odd while the leader serves a request and even while it waits for one; it only grows. Whoever moves it on
 	// from an odd value (the leader when done, or the watch when it took too long) owns the reading from then on.
@@ -76,6 +93,7 @@ type buffers struct{ in, out []byte }
 // NewLoop makes a loop over the device fd, which stays the caller's. fs answers the requests.
 func NewLoop(fd int, fs fuse.RawFileSystem) *Loop {
 	l := &Loop{fd: fd, ended: make(chan struct{})}
+	l.poller, _ = fs.(Poller)
 	l.ps = fuse.NewProtocolServer(fs, &fuse.MountOptions{
 		MaxWrite:      maxWrite,
 		MaxReadAhead:  maxRead,
@@ -139,6 +157,17 @@ func (l *Loop) InvalidateAttr(node uint64) {
 	// ENOENT: the kernel has forgotten the node already.
 	if errno := writeDevice(l.fd, msg[:]); errno != 0 && errno != unix.ENOENT && errno != unix.ENODEV && errno != unix.EBADF {
 		slog.Debug("invalidating attributes", "node", node, "err", errno)
+	}
+}
+
+// NotifyPoll makes the kernel wake up those who wait for the open file that it knows by kh, so that they poll again.
+func (l *Loop) NotifyPoll(kh uint64) {
+	var msg [outHeaderLen + 8]byte
+	binary.NativeEndian.PutUint32(msg[0:], uint32(len(msg)))
+	binary.NativeEndian.PutUint32(msg[4:], notifyPoll)
+	binary.NativeEndian.PutUint64(msg[outHeaderLen:], kh)
+	if errno := writeDevice(l.fd, msg[:]); errno != 0 && errno != unix.ENODEV && errno != unix.EBADF {
+		slog.Error("waking up who polls", "err", errno)
 	}
 }
 
@@ -216,21 +245,26 @@ func (l *Loop) depose(term uint64) {
 // handle puts the reply to one request into out and returns its length, 0 for a request that gets none.
 func (l *Loop) handle(in, out []byte) int {
 	if opcode(in) == opPoll {
-		return replyPoll(in, out)
+		return l.replyPoll(in, out)
 	}
 	inVec, outVec := [1][]byte{in}, [1][]byte{out}
 	n, _ := l.ps.HandleRequest(inVec[:], outVec[:])
 	return n
 }
 
-// replyPoll says that a file can be read at once, as procfs does. An answer of ENOSYS, go-fuse's, would stick to the
-// connection and rule out pressure triggers for as long as it lives.
-func replyPoll(in, out []byte) int {
+// replyPoll says that a file can be read at once, as procfs does, unless the file system knows better. An answer of
+// ENOSYS, go-fuse's, would stick to the connection and rule out pressure triggers for as long as it lives.
+func (l *Loop) replyPoll(in, out []byte) int {
+	events := uint32(unix.POLLIN | pollRdNorm)
+	if l.poller != nil && len(in) >= pollInEnd {
+		events = l.poller.Poll(binary.NativeEndian.Uint64(in[pollFh:]), binary.NativeEndian.Uint64(in[pollKh:]),
+			binary.NativeEndian.Uint32(in[pollFlags:])&pollNotify != 0)
+	}
 	const n = outHeaderLen + 8 // struct fuse_poll_out
 	clear(out[:n])
 	binary.NativeEndian.PutUint32(out, n)
 	copy(out[8:16], in[headerUnique:headerUnique+8])
-	binary.NativeEndian.PutUint32(out[outHeaderLen:], unix.POLLIN|pollRdNorm)
+	binary.NativeEndian.PutUint32(out[outHeaderLen:], events)
 	return n
 }
 

@@ -40,11 +40,17 @@ type device struct {
 
 func serve(t *testing.T) (*device, *slowFS, *Loop) {
 	t.Helper()
+	fs := &slowFS{RawFileSystem: fuse.NewDefaultRawFileSystem(), release: make(chan struct{})}
+	d, l := serveFS(t, fs)
+	return d, fs, l
+}
+
+func serveFS(t *testing.T, fs fuse.RawFileSystem) (*device, *Loop) {
+	t.Helper()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	fs := &slowFS{RawFileSystem: fuse.NewDefaultRawFileSystem(), release: make(chan struct{})}
 	d := &device{t, pair[0]}
 	l := NewLoop(pair[1], fs)
 	go l.Serve()
@@ -53,12 +59,17 @@ func serve(t *testing.T) (*device, *slowFS, *Loop) {
 		<-l.ended
 		unix.Close(pair[1])
 	})
-	return d, fs, l
+	return d, l
 }
 
 func (d *device) send(opcode uint32, unique, node uint64, body int) {
 	d.t.Helper()
-	msg := make([]byte, inHeaderLen+body)
+	d.sendBody(opcode, unique, node, make([]byte, body))
+}
+
+func (d *device) sendBody(opcode uint32, unique, node uint64, body []byte) {
+	d.t.Helper()
+	msg := append(make([]byte, inHeaderLen), body...)
 	binary.NativeEndian.PutUint32(msg, uint32(len(msg)))
 	binary.NativeEndian.PutUint32(msg[headerOpcode:], opcode)
 	binary.NativeEndian.PutUint64(msg[headerUnique:], unique)
@@ -193,6 +204,55 @@ func TestPollIsAnswered(t *testing.T) {
 	unique, errno, body := d.receive()
 	if unique != 8 || errno != 0 || len(body) != 8 || binary.NativeEndian.Uint32(body)&unix.POLLIN == 0 {
 		t.Errorf("reply to %d, errno %d, %x", unique, errno, body)
+	}
+}
+
+// pollFS is a Poller that remembers the last question.
+type pollFS struct {
+	fuse.RawFileSystem
+	mu   sync.Mutex
+	last pollQuestion
+}
+
+type pollQuestion struct {
+	fh, kh   uint64
+	schedule bool
+}
+
+func (p *pollFS) Poll(fh, kh uint64, schedule bool) uint32 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.last = pollQuestion{fh, kh, schedule}
+	return unix.POLLIN | unix.POLLPRI
+}
+
+// The file system is asked what poll(2) says, and can make the kernel ask again.
+func TestPoller(t *testing.T) {
+	fs := &pollFS{RawFileSystem: fuse.NewDefaultRawFileSystem()}
+	d, l := serveFS(t, fs)
+	body := make([]byte, 24) // struct fuse_poll_in: fh, kh, flags, events
+	binary.NativeEndian.PutUint64(body[0:], 1<<40|3)
+	binary.NativeEndian.PutUint64(body[8:], 1<<41|4)
+	for flags, schedule := range map[uint32]bool{0: false, 1: true, 2: false} {
+		binary.NativeEndian.PutUint32(body[16:], flags)
+		d.sendBody(opPoll, 8, 2, body)
+		unique, errno, out := d.receive()
+		if unique != 8 || errno != 0 || len(out) != 8 || binary.NativeEndian.Uint32(out) != unix.POLLIN|unix.POLLPRI {
+			t.Errorf("reply to %d, errno %d, %x", unique, errno, out)
+		}
+		fs.mu.Lock()
+		if want := (pollQuestion{1<<40 | 3, 1<<41 | 4, schedule}); fs.last != want {
+			t.Errorf("asked %+v, want %+v", fs.last, want)
+		}
+		fs.mu.Unlock()
+	}
+	d.send(opPoll, 10, 2, 4) // cut short
+	if unique, errno, out := d.receive(); unique != 10 || errno != 0 || binary.NativeEndian.Uint32(out) != unix.POLLIN|pollRdNorm {
+		t.Errorf("reply to %d, errno %d, %x", unique, errno, out)
+	}
+	l.NotifyPoll(1<<41 | 4)
+	if unique, code, out := d.receive(); unique != 0 || code != -notifyPoll || len(out) != 8 || binary.NativeEndian.Uint64(out) != 1<<41|4 {
+		t.Errorf("notified with %d, code %d, %x", unique, code, out)
 	}
 }
 

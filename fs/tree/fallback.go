@@ -1,14 +1,28 @@
 package tree
 
 import (
+	"errors"
 	"log/slog"
 	"sync"
+
+	"github.com/scopefs/scopefs/cgroup"
 )
 
 // Fallbacks counts the readers that were shown the machine's numbers because their container's could not be read.
 type Fallbacks struct {
 	mu     sync.Mutex
 	counts map[Fallback]uint64
+}
+
+// reason is why a container that is known could not be shown.
+func reason(err error) string {
+	switch {
+	case errors.Is(err, cgroup.ErrGone):
+		return "gone"
+	case errors.Is(err, cgroup.ErrNoPressure):
+		return "unavailable"
+	}
+	return "unreadable"
 }
 
 // Fallback is what the counts are kept by: a file and why its container could not be shown.

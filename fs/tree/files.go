@@ -7,8 +7,10 @@ import (
 	"path"
 	"strings"
 
+	"github.com/scopefs/scopefs/cgroup"
 	"github.com/scopefs/scopefs/fs/container"
 	"github.com/scopefs/scopefs/fs/host"
+	"github.com/scopefs/scopefs/fs/policy"
 	"github.com/scopefs/scopefs/fs/view"
 )
 
@@ -16,11 +18,15 @@ import (
 type File struct {
 	// Path is relative to the view's root, such as "proc/meminfo".
 	Path string
-	// Mode holds the permission bits, those of the kernel's own file.
+	// Mode holds the permission bits, those of the kernel's own file; 0: as this machine's kernel has them.
 	Mode uint32
 
 	// sameLength says that the content has the same length every time, short of a value that outgrows its column.
 	sameLength bool
+
+	// pressure says that it is the pressure file of resource, and takes triggers.
+	pressure bool
+	resource cgroup.Pressure
 
 	// name is what policies call it by; the files of a tree below /sys share one.
 	name      string
@@ -31,7 +37,7 @@ type File struct {
 
 	// rewrite is for the files that are read through from the machine's /sys; nil passes them through.
 	rewrite view.Rewriter
-	hidden  bool // from containers
+	hidden  bool // from everybody
 }
 
 // files are the virtual files. Node ids hold positions in this table and must mean the same in every version, as the
@@ -65,6 +71,10 @@ var files = numbered([]File{
 	cpuList("present", view.CPUPresent),
 	cpuList("possible", view.CPUPossible),
 	cpuList("offline", view.CPUOffline),
+	pressure(cgroup.PressureCPU),
+	pressure(cgroup.PressureMemory),
+	pressure(cgroup.PressureIO),
+	pressure(cgroup.PressureIRQ),
 	{
 		Path: "proc/diskstats", Mode: 0o444, render: view.Diskstats,
 		host: host.NeedDiskstats, container: container.NeedIO,
@@ -127,8 +137,11 @@ func Find(name string) (*File, error) {
 	return nil, fmt.Errorf("no virtual file %q; there are %s", name, strings.Join(Paths(), ", "))
 }
 
-// Render appends to dst what the file says in a container, c, or on the machine itself with c nil. reader is the task
-// that reads, 0 if it is not known. An error leaves dst as it was.
+// Shown says whether a policy shows the container's numbers in the file, and not the kernel's.
+func (f *File) Shown(p *policy.Policy) bool { return p.Shows(f.name) }
+
+// Render appends to dst what the file says in a container, c, or on the machine itself with c nil or where the container's
+// policy leaves the file to the kernel. reader is the task that reads, 0 if it is not known. An error leaves dst as it was.
 func (f *File) Render(dst []byte, hostFS *host.FS, c *container.Container, reader int) ([]byte, error) {
 	w := works.Get().(*work)
 	defer works.Put(w)
@@ -157,7 +170,7 @@ func (f *File) snapshot(w *work, hostFS *host.FS, c *container.Container, reader
 	if err := hostFS.Snapshot(need, &w.host); err != nil {
 		return nil, err
 	}
-	if c == nil {
+	if c == nil || !f.Shown(c.Policy()) {
 		return nil, nil
 	}
 	if err := c.Snapshot(f.container, &w.host, reader, &w.container); err != nil {

@@ -19,6 +19,11 @@ type handle struct {
 
 	inTurn atomic.Bool // it is one that turns waits for
 
+	// writable, of a pressure file, and privileged, as its opener was: see host.FS.Privileged.
+	writable, privileged bool
+	setting              sync.Mutex // held to set the trigger
+	trigger              atomic.Pointer[trigger]
+
 	mu      sync.Mutex
 	content []byte // of the last read at offset 0
 	filled  bool

@@ -19,6 +19,7 @@ type pages struct {
 
 	mu     sync.Mutex
 	inodes map[node]*inode
+	pruned time.Time
 }
 
 // stale bounds the age of a snapshot that readers who overlap share, and tooStale that of one whose length differs from
@@ -168,8 +169,12 @@ func (p *pages) release(h *handle) {
 	}
 }
 
-// prune drops the inodes that nobody has read for long.
+// prune drops the inodes that nobody has read for long. It looks at all, so not often: a search through /sys reads thousands.
 func (p *pages) prune() {
+	if time.Since(p.pruned) < stale {
+		return
+	}
+	p.pruned = time.Now()
 	for n, i := range p.inodes {
 		i.mu.Lock()
 		if !i.busy(0) && time.Since(i.used) > forgetAfter {

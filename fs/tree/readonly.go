@@ -5,11 +5,6 @@ import "github.com/hanwen/go-fuse/v2/fuse"
 // What would change the tree is refused as procfs refuses it. The default, ENOSYS, would read as a fault of the file
 // system, and the kernel would remember it for as long as the connection lives.
 
-// SetAttr refuses chmod(2), chown(2), truncate(2) and utime(2).
-func (t *Tree) SetAttr(<-chan struct{}, *fuse.SetAttrIn, *fuse.AttrOut) fuse.Status {
-	return fuse.EPERM
-}
-
 // Mknod refuses to make a file.
 func (t *Tree) Mknod(<-chan struct{}, *fuse.MknodIn, string, *fuse.EntryOut) fuse.Status {
 	return fuse.EPERM

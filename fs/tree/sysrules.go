@@ -19,7 +19,7 @@ type sysRule struct {
 	rewrite   view.Rewriter
 	host      host.Need
 	container container.Need
-	// hidden says that a container does not see it at all.
+	// hidden says that nobody sees it.
 	hidden bool
 }
 

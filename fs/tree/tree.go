@@ -10,7 +10,6 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
-	"github.com/scopefs/scopefs/cgroup"
 	"github.com/scopefs/scopefs/fs/container"
 	"github.com/scopefs/scopefs/fs/host"
 	"github.com/scopefs/scopefs/fs/policy"
@@ -35,18 +34,25 @@ type Tree struct {
 	sys       sysEntries
 	pages     pages
 	turns     turns
-	absent    map[entryID]bool  // the files and directories that the machine's kernel does not have
-	narrow    bool              // the numbers of meminfo fit into their columns
-	machine   container.Lengths // of the machine's own contents
+	triggers  triggers
+	modes     map[entryID]uint32 // of the files that have none in the table
+	absent    map[entryID]bool   // the files and directories that the machine's kernel does not have
+	narrow    bool               // the numbers of meminfo fit into their columns
+	machine   container.Lengths  // of the machine's own contents
 	Fallbacks Fallbacks
 }
 
 // New makes the tree over the machine and its containers.
 func New(hostFS *host.FS, registry *container.Registry) *Tree {
-	t := &Tree{RawFileSystem: fuse.NewDefaultRawFileSystem(), host: hostFS, registry: registry, absent: map[entryID]bool{}}
+	t := &Tree{RawFileSystem: fuse.NewDefaultRawFileSystem(), host: hostFS, registry: registry, absent: map[entryID]bool{}, modes: map[entryID]uint32{}}
 	for e, path := range paths {
 		t.absent[e] = !hostFS.Exists(path)
+		if f := e.file(); f != nil && f.Mode == 0 {
+			t.modes[e] = hostFS.Mode(path)
+		}
 	}
+	t.triggers.newWatch = newEpoll
+	registry.OnForget(t.triggers.forget)
 	var h host.Snapshot
 	if err := hostFS.Snapshot(host.NeedMeminfo, &h); err == nil {
 		t.narrow = len(memTotal.Find(h.Meminfo)) <= len("MemTotal:")+memColumn
@@ -62,6 +68,9 @@ const memColumn = 15
 
 // SetInvalidator names the function that makes the kernel forget the attributes of a node.
 func (t *Tree) SetInvalidator(f func(node uint64)) { t.pages.invalidate = f }
+
+// Close ends the triggers.
+func (t *Tree) Close() { t.triggers.close() }
 
 // String names the file system to go-fuse.
 func (t *Tree) String() string { return "scopefs" }
@@ -155,7 +164,7 @@ func (t *Tree) attr(n node, h *fuse.InHeader, out *fuse.Attr) (time.Duration, fu
 	if f == nil {
 		return 0, fuse.ENOENT
 	}
-	out.Mode, out.Nlink = syscall.S_IFREG|f.Mode, 1
+	out.Mode, out.Nlink = syscall.S_IFREG|f.Mode|t.modes[n.entry()], 1
 	c := t.identify(n, int(h.Pid), f)
 	defer c.Release()
 	return t.size(n, f, c, int(h.Pid), func() uint64 { return t.sizeHint(f, c) }, out), fuse.OK
@@ -170,7 +179,7 @@ func (t *Tree) size(n node, f *File, c *container.Container, pid int, hint func(
 	if !exact {
 		size = hint()
 	}
-	if exact || !pinned(n, c) {
+	if exact || !pinned(n, c) || c != nil && c.Policy().Reader == policy.Caller {
 		timeout = 0 // of the next reader it may be another one
 	}
 	out.Size = size
@@ -203,13 +212,10 @@ func (t *Tree) sizeHint(f *File, c *container.Container) uint64 {
 	return (uint64(length) + growth + page - 1) / page * page
 }
 
-// pinned says that all who read the inode of a node are shown this container: in its own tree, and in the shared one where
-// its files were bound from inside of it.
+// pinned says that the inode of a node is this container's: in its own tree, unless others are shown there in its place,
+// and in the shared one where its files were bound from inside of it.
 func pinned(n node, c *container.Container) bool {
-	switch {
-	case n.own():
-		return true
-	case c == nil:
+	if c == nil {
 		return n.slot() == 0
 	}
 	return n.slot() == c.Slot
@@ -226,7 +232,7 @@ func (t *Tree) lengths(c *container.Container) *container.Lengths {
 // identify is whose numbers an open of the node shows; nil: the machine's.
 func (t *Tree) identify(n node, pid int, f *File) *container.Container {
 	if n.own() {
-		c := t.registry.BySlot(n.slot())
+		c := t.registry.ResolveIn(n.slot(), pid)
 		if c == nil {
 			t.Fallbacks.count(f.Path, "forgotten", errors.New("the container is not announced any more"))
 		}
@@ -239,13 +245,17 @@ func (t *Tree) identify(n node, pid int, f *File) *container.Container {
 	return c
 }
 
+// shown is whose numbers a file shows, c's or with nil the machine's.
+func (t *Tree) shown(f *File, c *container.Container) *container.Container {
+	if c == nil || !c.Policy().Shows(f.name) {
+		return nil
+	}
+	return c
+}
+
 // render renders the container's numbers, or the machine's where the container's can't be read or are not wanted.
 func (t *Tree) render(dst []byte, f *File, c *container.Container, reader int) ([]byte, error) {
-	shown := c
-	if c != nil && !c.Policy().Shows(f.name) {
-		shown = nil
-	}
-	out, err := f.Render(dst, t.host, shown, reader)
+	out, err := f.Render(dst, t.host, c, reader)
 	if t.fallsBack(f, err) {
 		out, err = f.Render(dst, t.host, nil, reader)
 	}
@@ -269,11 +279,7 @@ func (t *Tree) fallsBack(f *File, err error) bool {
 	if !errors.As(err, &unreadable) {
 		return false
 	}
-	reason := "unreadable"
-	if errors.Is(err, cgroup.ErrGone) {
-		reason = "gone"
-	}
-	t.Fallbacks.count(f.Path, reason, err)
+	t.Fallbacks.count(f.Path, reason(err), err)
 	return true
 }
 
@@ -301,10 +307,14 @@ func (t *Tree) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.
 	if f == nil {
 		return fuse.ENOENT
 	}
+	h := &handle{node: n, file: f}
 	if in.Flags&syscall.O_ACCMODE != syscall.O_RDONLY {
-		return fuse.EACCES
+		h.writable, h.privileged = true, t.host.Privileged(int(in.Pid))
+		if err := t.mayWrite(f, h.privileged); err != nil {
+			return status(err)
+		}
 	}
-	h := &handle{node: n, file: f, container: t.identify(n, int(in.Pid), f)}
+	h.container = t.identify(n, int(in.Pid), f)
 	if n.entry() >= firstSys {
 		if status := t.openSys(n, f, h.container, int(in.Pid)); !status.Ok() {
 			h.container.Release()
@@ -314,9 +324,7 @@ func (t *Tree) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.
 	if pinned(n, h.container) {
 		t.pages.open(h, int(in.Pid))
 	}
-	if !n.own() {
-		t.turns.wait(h)
-	}
+	t.turns.wait(h)
 	out.Fh = t.handles.add(h)
 	out.OpenFlags = fuse.FOPEN_DIRECT_IO | fuse.FOPEN_NOFLUSH
 	return fuse.OK
@@ -335,9 +343,7 @@ func (t *Tree) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadRe
 	paged := in.ReadFlags&fuse.READ_LOCKOWNER == 0
 	switch {
 	case paged && pinned(h.node, h.container):
-		if !h.node.own() {
-			t.turns.read(h)
-		}
+		t.turns.read(h)
 		n, err = t.pages.read(h, buf, in.Offset, render)
 	case paged:
 		t.turns.read(h)
@@ -363,6 +369,7 @@ func (t *Tree) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
 	if h := t.handles.remove(in.Fh); h != nil {
 		t.pages.release(h)
 		t.turns.done(h)
+		t.triggers.remove(h.trigger.Load())
 		h.container.Release()
 	}
 }

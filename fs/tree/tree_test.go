@@ -10,6 +10,9 @@ import (
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/scopefs/scopefs/fs/container"
+	"github.com/scopefs/scopefs/fs/internal/fixture"
 )
 
 const (
@@ -32,11 +35,12 @@ func TestLayout(t *testing.T) {
 		"by":                            {".", "..", "0"},
 		"by/0":                          {".", "..", "proc", "sys"},
 		"c":                             {".", "..", "web"},
-		"proc":                          {".", "..", "cpuinfo", "diskstats", "loadavg", "meminfo", "slabinfo", "stat", "swaps", "uptime", "vmstat"},
+		"proc":                          {".", "..", "cpuinfo", "diskstats", "loadavg", "meminfo", "pressure", "slabinfo", "stat", "swaps", "uptime", "vmstat"},
+		"proc/pressure":                 {".", "..", "cpu", "io", "memory"}, // the machine has no irq
 		"sys/devices/system":            {".", "..", "cpu"},
 		"sys/devices/system/cpu":        {".", "..", "offline", "online", "possible", "present"},
 		"c/web":                         {".", "..", "proc", "sys"},
-		"c/web/proc":                    {".", "..", "cpuinfo", "diskstats", "loadavg", "meminfo", "slabinfo", "stat", "swaps", "uptime", "vmstat"},
+		"c/web/proc":                    {".", "..", "cpuinfo", "diskstats", "loadavg", "meminfo", "pressure", "slabinfo", "stat", "swaps", "uptime", "vmstat"},
 		"c/web/sys/devices/system/cpu/": {".", "..", "offline", "online", "possible", "present"},
 	} {
 		n := c.walk(machinePID, strings.FieldsFunc(path, func(r rune) bool { return r == '/' })...)
@@ -56,10 +60,16 @@ func TestLayout(t *testing.T) {
 func TestEveryFileInBothTrees(t *testing.T) {
 	c := mount(t)
 	for _, path := range Paths() {
+		if path == "proc/pressure/irq" {
+			continue // the machine has none
+		}
+		mode := uint32(0o444)
+		if strings.HasPrefix(path, "proc/pressure/") {
+			mode = 0o644 // the machine's
+		}
 		names := strings.Split(path, "/")
-		mode := uint32(syscall.S_IFREG | 0o444)
 		if path == "proc/slabinfo" {
-			mode = syscall.S_IFREG | 0o400
+			mode = 0o400
 		}
 		own := c.walk(machinePID, append([]string{"c", "web"}, names...)...)
 		shared := c.walk(webPID, names...)
@@ -69,7 +79,7 @@ func TestEveryFileInBothTrees(t *testing.T) {
 				t.Errorf("%s: %q", path, text)
 			}
 			attr, errno := c.getattr(n, webPID)
-			if errno != 0 || attr.Mode != mode || attr.Nlink != 1 || attr.Owner != (fuse.Owner{}) {
+			if errno != 0 || attr.Mode != syscall.S_IFREG|mode || attr.Nlink != 1 || attr.Owner != (fuse.Owner{}) {
 				t.Errorf("%s: errno %d, %+v", path, errno, attr.Attr)
 			}
 			if path == "proc/meminfo" {
@@ -399,7 +409,7 @@ func TestForgottenContainer(t *testing.T) {
 	if counts := c.tree.Fallbacks.Counts(); counts[Fallback{"proc/meminfo", "forgotten"}] != 1 {
 		t.Errorf("fallbacks: %v", counts)
 	}
-	if _, err := c.reg.Announce("web", webPID); err != nil {
+	if _, err := c.reg.Announce("web", webPID, nil); err != nil {
 		t.Fatal(err)
 	}
 	if again := c.walk(machinePID, "c", "web", "proc", "meminfo"); again == n {
@@ -478,8 +488,14 @@ func FuzzRequests(f *testing.F) {
 	for _, op := range []uint32{opLookup, opGetattr, opOpen, opRead, opWrite, opReaddir, opGetxattr, opReleasedir, opSetattr, 46, 47, 52} {
 		f.Add(op, uint64(1), uint32(onePID), []byte("proc\x00aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"))
 		f.Add(op, uint64(ownNode(1, firstFile)), uint32(0), []byte{})
+		for _, e := range []entryID{firstDir + 4, firstSys, firstSys + 1, firstSys + 1000} { // 4: sys/devices/system/cpu
+			for _, number := range []int{-1, 0, 5, maxNumber} {
+				f.Add(op, uint64(sharedNode(1, root).sibling(e, number)), uint32(onePID), []byte("cpu1\x00aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"))
+			}
+		}
 	}
-	c := mount(f)
+	c := mountOn(f, fixture.NewNUMA(f), container.Options{})
+	c.sys(onePID, "cpu0/topology/core_id") // makes entries
 	f.Fuzz(func(t *testing.T, op uint32, n uint64, pid uint32, body []byte) {
 		if op == opInit || len(body) > 4096 {
 			return

@@ -44,6 +44,9 @@ type Container struct {
 	Load *Load
 	// Age is the time since the container's init started. Negative: unknown, the machine's uptime is shown.
 	Age time.Duration
+
+	// Pressure is what the pressure files say. nil: the machine's.
+	Pressure [cgroup.Pressures]*cgroup.PressureText
 }
 
 // Number is what visible CPU i is called in every file: i, or the number of the physical CPU behind it (policy.IDs).

@@ -1,6 +1,8 @@
 package view
 
 import (
+	"bytes"
+
 	"github.com/scopefs/scopefs/fs/host"
 )
 
@@ -16,4 +18,19 @@ func Slabinfo(dst []byte, h *host.Snapshot, c *Container) []byte {
 	version, rest := cutLine(h.Slabinfo)
 	columns, _ := cutLine(rest)
 	return append(append(dst, version...), columns...)
+}
+
+// explainSlabinfo says how many caches are shown.
+func explainSlabinfo(c *Container) []Number {
+	if !hasMemory(c) {
+		return nil
+	}
+	const header = 2
+	n := Number{Key: "caches", Rule: ruleNone}
+	if len(c.Slabinfo) > 0 {
+		n.Value = sub(uint64(bytes.Count(c.Slabinfo, []byte{'\n'})), header)
+		n.Source, n.Level = "memory.kmem.slabinfo", c.Memory.Levels[0].Path
+		n.Rule = "the container's own caches, without those of cgroups below"
+	}
+	return []Number{n}
 }

@@ -136,11 +136,11 @@ func (s vmstatSource) explain(m memory, c *Container) (n Number) {
 	case vmstatMemory:
 		n = s.row.of.explain(m, c)
 		n.Unit = s.row.unit.String()
-		if s.row.of.key != "" {
-			n.Rule = s.row.of.key + " of meminfo: " + n.Rule
-		}
-		if s.row.plus != nil {
-			n.Rule = s.row.plus.key + " + " + n.Rule
+		if of := s.row.of.key; of != "" {
+			if s.row.plus != nil {
+				of += " + " + s.row.plus.key
+			}
+			n.Rule = of + " of meminfo: " + n.Rule
 		}
 	case vmstatEvent:
 		if c.Policy.NoSwap && isSwapEvent(s.event) {

@@ -79,6 +79,7 @@ var vmstatRows = [...]vmstatRow{
 	{key: "nr_anon_transparent_hugepages", of: rowOf("AnonHugePages"), unit: inTHPs},
 	{key: "nr_kernel_misc_reclaimable", of: &uncounted}, // in KReclaimable, which is SReclaimable alone,
 	{key: "nr_kernel_stack", of: rowOf("KernelStack"), unit: inKB},
+	{key: "nr_vmalloc", of: rowOf("VmallocUsed")},
 	{key: "nr_page_table_pages", of: rowOf("PageTables")},
 	{key: "nr_sec_page_table_pages", of: rowOf("SecPageTables")},
 	{key: "nr_swapcached", of: rowOf("SwapCached")},

@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/scopefs/scopefs/fs/control"
 	"golang.org/x/sys/unix"
 )
 
@@ -23,8 +24,7 @@ type (
 	}
 	// view is the second, from run, after isolated.
 	view struct {
-		Path    string // of the container's subtree
-		Files   []string
+		control.View
 		Unmount string // a mount that the container is to lose when it has its files
 	}
 	// report comes from init: a stage that it reached, or how it failed.

@@ -65,7 +65,7 @@ func become(enc *json.Encoder, dec *json.Decoder) error {
 	if err := dec.Decode(&v); err != nil {
 		return err
 	}
-	if _, err := hooks.Overlay(v.Path, v.Files, root); err != nil {
+	if _, err := hooks.Overlay(v.View, root); err != nil {
 		return err
 	}
 	if v.Unmount != "" {

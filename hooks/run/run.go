@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/scopefs/scopefs/fs/control"
+	"github.com/scopefs/scopefs/fs/policy"
 )
 
 // Exit statuses of failures that are not the command's own, as docker has them.
@@ -34,6 +35,8 @@ type Options struct {
 	Parent string // cgroup in which to make the container's; "": a group of all runs
 	Socket string // of the running daemon; "": control.DefaultSocket
 	Dir    string // for the state; "": DefaultDir
+	// Policy holds the container's own choices of how it is shown.
+	Policy policy.Overrides
 	// Private starts a daemon if none answers on Socket; nil: that is an error.
 	Private PrivateDaemon `json:"-"`
 }
@@ -110,6 +113,9 @@ func (o *Options) complete() error {
 	if err := o.check(); err != nil {
 		return err
 	}
+	if _, err := (policy.Policy{}).With(o.Policy); err != nil {
+		return fmt.Errorf("--policy: %w", err)
+	}
 	if o.Rootfs != "" {
 		abs, err := filepath.Abs(o.Rootfs)
 		if err != nil {
@@ -151,9 +157,11 @@ func (s *session) handshake(c *child, o Options) error {
 			return fmt.Errorf("detach the private daemon's mount: %w", err)
 		}
 	}
-	if v.Path, v.Files, err = control.Announce(ctx, s.Socket, s.id, c.pid()); err != nil {
+	announced, err := control.Call(ctx, s.Socket, control.Request{Op: control.OpAnnounce, ID: s.id, PID: c.pid(), Policy: o.Policy})
+	if err != nil {
 		return err
 	}
+	v.View = announced.View
 	c.send(v)
 	if err := c.expect(executing); err != nil {
 		return err

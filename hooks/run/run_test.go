@@ -78,26 +78,27 @@ type fake struct {
 }
 
 // The container's copy of the mount is of the same file system, so what is written after Detach is seen there.
-func (f fake) Announce(id string, pid int) (string, []string, error) {
-	view := filepath.Join("c", id)
+func (f fake) Announce(req control.Request) (control.Response, error) {
+	view := filepath.Join("c", req.ID)
 	for file, content := range map[string]string{
-		"proc/meminfo":                  fmt.Sprintf("MemTotal: %s\n", id),
+		"proc/meminfo":                  fmt.Sprintf("MemTotal: %s\n", req.ID),
 		"sys/devices/system/cpu/online": "7\n",
 	} {
 		file = filepath.Join(view, file)
 		if err := f.root.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-			return "", nil, err
+			return control.Response{}, err
 		}
 		if err := f.root.WriteFile(file, []byte(content), 0o444); err != nil {
-			return "", nil, err
+			return control.Response{}, err
 		}
 	}
-	return filepath.Join(f.mount, view), []string{"proc/meminfo", "proc/no-such-file", "sys/devices/system/cpu/online"}, nil
+	files := []string{"proc/meminfo", "proc/no-such-file", "sys/devices/system/cpu/online"}
+	return control.Response{View: control.View{Path: filepath.Join(f.mount, view), Files: files}}, nil
 }
 
-func (f fake) Forget(id string) error            { return f.root.RemoveAll(filepath.Join("c", id)) }
-func (f fake) List() []control.Container         { return nil }
-func (f fake) Info() (string, map[string]uint64) { return f.mount, nil }
+func (f fake) Forget(id string) error    { return f.root.RemoveAll(filepath.Join("c", id)) }
+func (f fake) List() []control.Container { return nil }
+func (f fake) Info() control.Response    { return control.Response{Mount: f.mount} }
 
 // host is a place for runs, which must be empty again when the test ends.
 type host struct {

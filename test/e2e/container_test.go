@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/scopefs/scopefs/fs/control"
+	"github.com/scopefs/scopefs/fs/policy"
 	"github.com/scopefs/scopefs/fs/tree"
 )
 
@@ -35,6 +36,8 @@ type options struct {
 	// sharePID leaves the container in the host's pid namespace.
 	sharePID bool
 	comm     string // of its init
+	// policy holds the choices that it is announced with (ownTree).
+	policy policy.Overrides
 	// in makes it inside another container: in its mounts, a child of its pid namespace.
 	in *container
 }
@@ -43,6 +46,7 @@ type bindKind int
 
 const (
 	ownTree    bindKind = iota // announced, and bound as scopefs' hook does it
+	ownFUSE                    // the same, with all files from FUSE
 	compatTree                 // bound from the tree laid out as LXCFS's, by the container's init
 	hostBinds                  // the same, before the container's init entered its cgroup
 	noBinds                    // nothing bound
@@ -99,14 +103,18 @@ func tryContainer(t testing.TB, d *daemon, g *group, o options) (*container, err
 	}
 	var bind orders
 	switch o.bind {
-	case ownTree:
-		view, files, err := control.Announce(t.Context(), d.socket, c.id, c.pid)
+	case ownTree, ownFUSE:
+		announced, err := control.Call(t.Context(), d.socket, control.Request{Op: control.OpAnnounce, ID: c.id, PID: c.pid, Policy: o.policy})
 		if err != nil {
 			return nil, err
 		}
-		bind = orders{View: view, Files: files, Hook: true}
+		v := announced.View
+		if o.bind == ownFUSE {
+			v.Direct = nil
+		}
+		bind = orders{View: v, Hook: true}
 	case compatTree, hostBinds:
-		bind = orders{View: d.compat, Files: boundFiles()}
+		bind = orders{View: control.View{Path: d.compat, Files: boundFiles()}}
 	case noBinds:
 	}
 	bind.Sysfs = o.in != nil
@@ -250,9 +258,9 @@ func newestInit(g *group) (int, error) {
 // announce makes the container known to a daemon under its id and returns its subtree.
 func announce(t testing.TB, d *daemon, c *container) string {
 	t.Helper()
-	view, _, err := control.Announce(t.Context(), d.socket, c.id, c.pid)
+	v, err := control.Announce(t.Context(), d.socket, c.id, c.pid)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return view
+	return v.Path
 }

@@ -105,7 +105,6 @@ func TestEnd(t *testing.T) {
 	for name, end := range map[string]func(d *daemon) error{
 		"SIGTERM": func(d *daemon) error { return syscall.Kill(d.cmd.Process.Pid, syscall.SIGTERM) },
 		"SIGINT":  func(d *daemon) error { return syscall.Kill(d.cmd.Process.Pid, syscall.SIGINT) },
-		"SIGHUP":  func(d *daemon) error { return syscall.Kill(d.cmd.Process.Pid, syscall.SIGHUP) },
 		"SIGQUIT": func(d *daemon) error { return syscall.Kill(d.cmd.Process.Pid, syscall.SIGQUIT) },
 		"umount": func(d *daemon) error {
 			return errors.Join(unix.Unmount(d.compat, 0), unix.Unmount(d.mount, 0))
@@ -215,11 +214,11 @@ func TestAnnounceErrors(t *testing.T) {
 		"bad id":          {"../x", c.pid, "../x"},
 		"taken":           {c.id, other.pid, c.id},
 	} {
-		if path, _, err := control.Announce(t.Context(), d.socket, try.id, try.pid); err == nil || !strings.Contains(err.Error(), try.want) {
-			t.Errorf("%s: %q, %v; want an error that names %s", name, path, err, try.want)
+		if v, err := control.Announce(t.Context(), d.socket, try.id, try.pid); err == nil || !strings.Contains(err.Error(), try.want) {
+			t.Errorf("%s: %+v, %v; want an error that names %s", name, v, err, try.want)
 		}
 	}
-	if path, _, err := control.Announce(t.Context(), d.socket, c.id, c.pid); err != nil || path != filepath.Join(d.mount, "c", c.id) {
-		t.Errorf("announcing the same again: %q, %v", path, err)
+	if v, err := control.Announce(t.Context(), d.socket, c.id, c.pid); err != nil || v.Path != filepath.Join(d.mount, "c", c.id) {
+		t.Errorf("announcing the same again: %+v, %v", v, err)
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/scopefs/scopefs/fs/control"
 	"github.com/scopefs/scopefs/hooks"
 )
 
@@ -41,6 +42,15 @@ func init() {
 		"counts":  playCounts,
 		"thread":  playThread,
 		"serve":   playServe,
+
+		"monitor":  playMonitor,
+		"child":    playChild,
+		"triggers": playTriggers,
+		"hold":     playHold,
+		"oomd":     playOomd,
+		"reader":   playReader,
+		"thrash":   playThrash,
+		"churn":    playChurn,
 	}
 }
 
@@ -66,14 +76,15 @@ func asExit(err error, status **exec.ExitError) bool {
 // orders are what the test tells an init to do.
 type orders struct {
 	Join []string // cgroup directories to enter
-	// View is the directory to bind the Files from; "" binds nothing.
-	View  string
-	Files []string
+	// View is what to bind; without a path nothing.
+	View control.View
 	// Sysfs mounts a new sysfs first, over that of the container which this one is in.
 	Sysfs bool
 	// Hook binds as scopefs' own hook does, else as a runtime does that was given -v.
 	Hook bool
 	Comm string
+	// CgroupNS makes a cgroup namespace, with the cgroup that was joined as its root.
+	CgroupNS bool
 }
 
 // playInit is the init of a container. It does the orders that come in lines, answers each with "done", and ends with
@@ -113,7 +124,13 @@ func (o *orders) do() error {
 			return err
 		}
 	}
-	if o.View == "" {
+	if o.CgroupNS {
+		// Of all threads, as /proc/PID/ns shows the first one's.
+		if _, _, errno := syscall.AllThreadsSyscall(unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP, 0, 0); errno != 0 {
+			return fmt.Errorf("making a cgroup namespace: %w", errno)
+		}
+	}
+	if o.View.Path == "" {
 		return nil
 	}
 	if o.Sysfs {
@@ -125,14 +142,14 @@ func (o *orders) do() error {
 		}
 	}
 	if o.Hook {
-		missing, err := hooks.Overlay(o.View, o.Files, "/")
+		missing, err := hooks.Overlay(o.View, "/")
 		if len(missing) > 0 {
 			err = fmt.Errorf("the kernel lacks %v", missing)
 		}
 		return err
 	}
-	for _, file := range o.Files {
-		if err := unix.Mount(filepath.Join(o.View, file), "/"+file, "", unix.MS_BIND, ""); err != nil {
+	for _, file := range o.View.Files {
+		if err := unix.Mount(filepath.Join(o.View.Path, file), "/"+file, "", unix.MS_BIND, ""); err != nil {
 			return fmt.Errorf("binding %s: %w", file, err)
 		}
 	}

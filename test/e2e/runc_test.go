@@ -89,6 +89,9 @@ func startRunc(t *testing.T, d *daemon, g *group, root string, bind bindKind) *c
 	if bind == compatTree {
 		mounts := spec["mounts"].([]any)
 		for _, file := range boundFiles() {
+			if strings.HasPrefix(file, "proc/pressure/") || file == "proc/vmstat" {
+				continue // runc lets a hook cover these, but no mount of the spec
+			}
 			mounts = append(mounts, map[string]any{
 				"destination": "/" + file, "source": filepath.Join(d.compat, file), "type": "bind", "options": []string{"bind", "ro"},
 			})
@@ -154,7 +157,7 @@ func playHook(args []string) error {
 	}
 	ctx, cancel := contextFor(patience)
 	defer cancel()
-	view, files, err := control.Announce(ctx, args[0], state.ID, state.PID)
+	v, err := control.Announce(ctx, args[0], state.ID, state.PID)
 	if err != nil {
 		return err
 	}
@@ -169,7 +172,7 @@ func playHook(args []string) error {
 	if err := unix.Setns(fd, unix.CLONE_NEWNS); err != nil {
 		return err
 	}
-	_, err = hooks.Overlay(view, files, args[1])
+	_, err = hooks.Overlay(v, args[1])
 	return err
 }
 

@@ -272,7 +272,7 @@ func checkCPUPrograms(t *testing.T, c *container, s seen) {
 		if got := firstAfter(out, "_NPROCESSORS_ONLN"); got != fmt.Sprint(n) {
 			t.Errorf("getconf _NPROCESSORS_ONLN: %q, want %d", got, n)
 		}
-		// glibc takes possible, and counted the cpuN directories until 2.33.
+		// glibc takes possible; older ones count the cpuN directories.
 		conf, possible := firstAfter(out, "_NPROCESSORS_CONF"), len(cpusOf(t, c.read(cpuDir+"/possible")))
 		if conf != fmt.Sprint(possible) && conf != fmt.Sprint(n) {
 			t.Errorf("getconf _NPROCESSORS_CONF: %q; possible are %d, visible %d", conf, possible, n)

@@ -18,11 +18,13 @@ runc:runc
 busybox:busybox-static
 free:procps
 lscpu:util-linux
+mpstat:sysstat
+lstopo-no-graphics:hwloc-nox
+/usr/lib/python3/dist-packages/psutil:python3-psutil
 /sbin/ip:iproute2
 mmdebstrap:mmdebstrap
 /usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring
 numactl:numactl
-lstopo-no-graphics:hwloc-nox
 taskset:util-linux
 "
 demo="

@@ -1,0 +1,47 @@
+package container
+
+import (
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/scopefs/scopefs/cgroup"
+)
+
+// NeedPressure is the need of one pressure file. Where no pressure is counted for the container, Snapshot fails with
+// [cgroup.ErrNoPressure].
+func NeedPressure(r cgroup.Pressure) Need { return needPressure << r }
+
+// OpenPressure opens the container's pressure file for a trigger, see [cgroup.Group.OpenPressure].
+func (c *Container) OpenPressure(r cgroup.Pressure) (fd int, err error) {
+	return c.group.OpenPressure(r)
+}
+
+// Paths are the container's cgroups.
+func (c *Container) Paths() cgroup.Paths { return c.paths }
+
+// DirectPressure is the container's own pressure file, for its processes to use instead of ours: "" where there is none
+// or where the kernel would not let root of the container set triggers. That is so in a user namespace, as the file is
+// the machine's root's, and in a cgroup namespace of a hierarchy that is mounted with nsdelegate.
+func (c *Container) DirectPressure(r cgroup.Pressure) string {
+	if c.init == nil {
+		return ""
+	}
+	task := strconv.Itoa(c.init.pid)
+	if !c.proc.sharesNS(task, "user") {
+		return ""
+	}
+	if c.registry.cg.Hierarchies().NSDelegate() && !c.proc.sharesNS(task, "cgroup") {
+		return ""
+	}
+	return c.group.PressureFile(r)
+}
+
+// sharesNS says whether a task is in our namespace of a kind. A kernel without such namespaces has one for all.
+func (p *procFS) sharesNS(task, kind string) bool {
+	var theirs, ours unix.Stat_t
+	if err := unix.Fstatat(p.dir, "self/ns/"+kind, &ours, 0); err != nil {
+		return true
+	}
+	return unix.Fstatat(p.dir, task+"/ns/"+kind, &theirs, 0) == nil && theirs.Ino == ours.Ino
+}

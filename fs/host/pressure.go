@@ -1,0 +1,97 @@
+package host
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/scopefs/scopefs/cgroup"
+)
+
+// NeedPressure is the need of one file of /proc/pressure.
+func NeedPressure(r cgroup.Pressure) Need { return needPressure << r }
+
+// OpenPressure opens /proc/pressure/<resource> for a trigger, to be written and polled. The descriptor is the caller's,
+// and the trigger lives as long as it does. Who may open it, and which triggers it takes, depends on the capabilities of
+// the calling thread, see AsUnprivileged.
+func (f *FS) OpenPressure(r cgroup.Pressure) (fd int, err error) {
+	path := filepath.Join("/", f.root, "proc/pressure", r.String())
+	for {
+		fd, err = unix.Open(path, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		switch err {
+		case nil:
+			return fd, nil
+		case unix.EINTR:
+		default:
+			return -1, &os.PathError{Op: "open", Path: path, Err: err}
+		}
+	}
+}
+
+// Mode is the permission bits of a file, named by its path below the root; 0 if there is none.
+func (f *FS) Mode(path string) uint32 {
+	fi, err := os.Lstat(filepath.Join("/", f.root, path))
+	if err != nil {
+		return 0
+	}
+	return uint32(fi.Mode().Perm())
+}
+
+// Privileged says whether a task has CAP_SYS_RESOURCE in effect, which the kernel asks of those who set triggers with short
+// windows (before Linux 6.5: of all who open /proc/pressure for writing). A task that cannot be looked at has not.
+func (f *FS) Privileged(tid int) bool {
+	if tid <= 0 {
+		return false
+	}
+	text, err := os.ReadFile(filepath.Join("/", f.root, "proc", strconv.Itoa(tid), "status"))
+	return err == nil && effective(text)&(1<<unix.CAP_SYS_RESOURCE) != 0
+}
+
+// effective is CapEff of /proc/PID/status, 0 where there is none.
+func effective(status []byte) uint64 {
+	_, rest, ok := bytes.Cut(status, []byte("\nCapEff:\t"))
+	if !ok {
+		return 0
+	}
+	line, _, _ := bytes.Cut(rest, []byte("\n"))
+	n, err := strconv.ParseUint(string(line), 16, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// AsUnprivileged calls fn on a thread without CAP_SYS_RESOURCE in effect. The kernel remembers the capabilities of who
+// opened a file, so what fn opens is as if it were opened by somebody without.
+func AsUnprivileged(fn func() error) (err error) {
+	runtime.LockOSThread() // capabilities are a thread's
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var was [2]unix.CapUserData
+	if err := unix.Capget(&header, &was[0]); err != nil {
+		runtime.UnlockOSThread()
+		return os.NewSyscallError("capget", err)
+	}
+	less := was
+	less[unix.CAP_SYS_RESOURCE/32].Effective &^= 1 << (unix.CAP_SYS_RESOURCE % 32)
+	if less == was {
+		defer runtime.UnlockOSThread()
+		return fn()
+	}
+	if err := unix.Capset(&header, &less[0]); err != nil {
+		runtime.UnlockOSThread()
+		return os.NewSyscallError("capset", err)
+	}
+	err = fn()
+	if restore := unix.Capset(&header, &was[0]); restore != nil {
+		// Still locked: the thread ends with its goroutine.
+		return errors.Join(err, fmt.Errorf("capset: %w", restore))
+	}
+	runtime.UnlockOSThread()
+	return err
+}
