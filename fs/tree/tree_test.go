@@ -455,25 +455,6 @@ func TestLargeFile(t *testing.T) {
 	}
 }
 
-func TestOneCPUCountEverywhere(t *testing.T) {
-	c := mount(t)
-	for pid, want := range map[uint32]int{onePID: 2, webPID: 1, machinePID: 4} {
-		cpu := func(name string) string {
-			return c.cat(c.walk(pid, "sys", "devices", "system", "cpu", name), pid)
-		}
-		list := map[int]string{1: "0\n", 2: "0-1\n", 4: "0-3\n"}[want]
-		if online, present := cpu("online"), cpu("present"); online != list || present != list {
-			t.Errorf("reader %d: online %q, present %q, want %q", pid, online, present, list)
-		}
-		if n := strings.Count(c.cat(c.walk(pid, "proc", "cpuinfo"), pid), "processor\t:"); n != want {
-			t.Errorf("reader %d: %d processors, want %d", pid, n, want)
-		}
-		if n := strings.Count(c.cat(c.walk(pid, "proc", "stat"), pid), "\ncpu"); n != want {
-			t.Errorf("reader %d: %d rows, want %d", pid, n, want)
-		}
-	}
-}
-
 func TestOpenHandlesAreGivenBack(t *testing.T) {
 	c := mount(t)
 	n := c.walk(machinePID, "c", "web", "proc", "meminfo")
