@@ -3,13 +3,15 @@ package cgroup
 import (
 	"bytes"
 	"fmt"
+	"math"
 )
 
 // cpuFiles are the files of the cpu and cpuacct controllers along a Group's path.
 type cpuFiles struct {
-	version Version
-	levels  []cpuLevelFiles
-	usage   usageFiles
+	version    Version
+	setVersion Version // of the cpuset controller
+	levels     []cpuLevelFiles
+	usage      usageFiles
 }
 
 type cpuLevelFiles struct {
@@ -26,6 +28,7 @@ type usageFiles struct {
 	path                          string
 	stat                          *file // v2: cpu.stat
 	total, user, sys, ticks, each *file // v1, cpuacct.*
+	alibaba                       alibabaFiles
 }
 
 func newCPUFiles(levels []level, version Version, usage []level, usageVersion Version) cpuFiles {
@@ -55,13 +58,14 @@ func newCPUFiles(levels []level, version Version, usage []level, usageVersion Ve
 		u.sys = d.file("cpuacct.usage_sys")
 		u.ticks = d.file("cpuacct.stat")
 		u.each = d.file("cpuacct.usage_all")
+		u.alibaba = newAlibabaFiles(d)
 	}
 	return c
 }
 
 // ReadCPU fills c, whose slice of levels is reused. c.Set is shared and must not be changed.
 func (g *Group) ReadCPU(c *CPU) error {
-	*c = CPU{Levels: c.Levels[:0]}
+	*c = CPU{Levels: c.Levels[:0], LimitVersion: g.cpu.version, SetVersion: g.cpu.setVersion}
 	if err := g.check(); err != nil {
 		return err
 	}
@@ -75,7 +79,9 @@ func (g *Group) ReadCPU(c *CPU) error {
 	if err := g.cpu.usage.read(s, c); err != nil {
 		return err
 	}
-	return g.cpuset.read(s, c)
+	set, path, err := g.cpus.read(s)
+	c.Set, c.SetPath = set, path
+	return err
 }
 
 // readLevel appends one level to c, if the cpu controller is on there.
@@ -127,11 +133,29 @@ func (f *cpuFiles) readQuota(l *cpuLevelFiles, s *scratch, level *CPULevel) (ok 
 	return ok, err
 }
 
-// sharesOf turns cpu.weight (1-10000) into cpu.shares (2-262144), the reverse of what the OCI runtimes do to put shares
-// on v2. A weight of 0 is what an idle cgroup (cpu.idle) shows: the least.
+// The range of cpu.shares.
+const minShares, maxShares = 2, 262144
+
+// weightOf turns cpu.shares into cpu.weight as the OCI runtimes do (runc 1.3, crun 1.23): a curve in logarithms through
+// the least (2: 1), the defaults (1024: 100) and the most (262144: 10000) of both, rounded up.
+func weightOf(shares uint64) uint64 {
+	l := math.Log2(float64(min(max(shares, minShares), maxShares)))
+	exact := math.Pow(10, (l*l+125*l)/612-7.0/34)
+	return uint64(math.Ceil(exact - 1e-6)) // which is more than the error of these three points
+}
+
+// sharesOf turns cpu.weight (1-10000) into cpu.shares, the reverse of weightOf. Of the shares that have the same weight
+// it is those of whole CPUs, multiples of 1024, where there are some, and else the most. A weight that an older runtime
+// wrote, in a straight line from 2 shares (1) to 262144 (10000), cannot be told from others, and is taken for fewer
+// shares than were asked for. A weight of 0 is what an idle cgroup (cpu.idle) shows: the least.
 func sharesOf(weight uint64) uint64 {
 	weight = min(max(weight, 1), 10000)
-	return (weight-1)*262142/9999 + 2
+	l := (math.Sqrt(125*125+4*612*(math.Log10(float64(weight))+7.0/34)) - 125) / 2
+	shares := uint64(math.Exp2(l) + 1e-6)
+	if whole := shares &^ 1023; whole > 0 && weightOf(whole) == weight {
+		return whole
+	}
+	return shares
 }
 
 // read fills the usage in.
@@ -156,10 +180,13 @@ func (u *usageFiles) read(s *scratch, c *CPU) error {
 	return nil
 }
 
-// readV1 prefers the files in ns; cpuacct.stat, older than Linux 4.7's usage_user, counts ticks.
+// readV1 prefers cpuacct.proc_stat, and then the files in ns; cpuacct.stat, older than Linux 4.7's usage_user, counts ticks.
 func (u *usageFiles) readV1(s *scratch, c *CPU) (err error) {
 	var ok bool
 	if c.Usage, err = optional(u.total, s, parseNumber); err != nil {
+		return err
+	}
+	if ok, err = u.alibaba.readUsage(s, c); ok || err != nil {
 		return err
 	}
 	if c.User, ok, err = parse(u.user, s, parseNumber); err != nil {

@@ -71,13 +71,17 @@ type Group struct {
 	home        *dir // the directory that stands for the whole Group; nil for the root
 	homeVersion Version
 
-	memory  memoryFiles
-	hugetlb []hugetlbFiles
-	cpu     cpuFiles
-	cpuset  cpusetFiles
+	memory     memoryFiles
+	numa       numaFiles
+	hugetlb    []hugetlbFiles
+	cpu        cpuFiles
+	cpus, mems cpusetFiles
 	// pressure holds the places of each file, the best first.
 	pressure [Pressures][]pressureFile
 	pids     *file // pids.current; nil without one
+
+	io       ioFiles
+	slabinfo slabinfoFile
 }
 
 // Open returns the Group of p. It fails with [ErrGone] if there is no such cgroup.
@@ -120,9 +124,12 @@ func (g *Group) build() error {
 	}
 
 	g.memory = newMemoryFiles(chains[memory], versions[memory])
+	g.numa = newNUMAFiles(chains[memory], versions[memory])
 	g.hugetlb = newHugetlbFiles(chains[hugetlb], versions[hugetlb], g.fs.hugePages)
 	g.cpu = newCPUFiles(chains[cpu], versions[cpu], chains[usage], versions[usage])
-	g.cpuset.levels = newCPUSetFiles(chains[cpuset], versions[cpuset])
+	g.cpu.setVersion = versions[cpuset]
+	g.cpus.levels = newCPUSetFiles(chains[cpuset], versions[cpuset], "cpus")
+	g.mems.levels = newCPUSetFiles(chains[cpuset], versions[cpuset], "mems")
 	var own []level
 	if versions[unified] != V0 {
 		own = append(own, chains[unified][0])
@@ -133,6 +140,10 @@ func (g *Group) build() error {
 	g.pressure = newPressureFiles(own...)
 	if versions[pids] != V0 {
 		g.pids = chains[pids][0].dir.file("pids.current")
+	}
+	g.io = newIOFiles(chains[blkio], versions[blkio])
+	if versions[memory] == V1 {
+		g.slabinfo.file = chains[memory][0].dir.file("memory.kmem.slabinfo")
 	}
 	return nil
 }

@@ -53,9 +53,28 @@ func TestParseCPUMax(t *testing.T) {
 }
 
 func TestSharesOf(t *testing.T) {
-	for weight, want := range map[uint64]uint64{0: 2, 1: 2, 39: 998, 100: 2597, 10000: 262144, math.MaxUint64: 262144} {
+	// 2 CPUs are a weight of 174, 4 of 303 and so on; 39 and 79 are what older runtimes made of 1024 and 2048.
+	for weight, want := range map[uint64]uint64{
+		0: 2, 1: 2, 39: 305, 59: 521, 79: 758, 100: 1024, 174: 2048, 303: 4096, 532: 8192, 10000: 262144, math.MaxUint64: 262144,
+	} {
 		if got := sharesOf(weight); got != want {
 			t.Errorf("sharesOf(%d) = %d, want %d", weight, got, want)
+		}
+	}
+	for weight, last := uint64(1), uint64(0); weight <= 10000; weight++ {
+		shares := sharesOf(weight)
+		if weightOf(shares) != weight || shares <= last {
+			t.Fatalf("weight %d is %d shares, which are a weight of %d; the weight below is %d shares", weight, shares, weightOf(shares), last)
+		}
+		last = shares
+	}
+	// What Kubernetes' documentation says of a request of 0.1 CPUs.
+	if got := weightOf(102); got != 17 {
+		t.Errorf("102 shares are a weight of %d, want 17", got)
+	}
+	for cpus := uint64(1); cpus <= 256; cpus++ {
+		if got := sharesOf(weightOf(1024 * cpus)); got != 1024*cpus {
+			t.Errorf("%d CPUs come back as %d shares", cpus, got)
 		}
 	}
 }

@@ -135,6 +135,18 @@ func (p Paths) TrimInit() Paths {
 	return p
 }
 
+// Parent is the cgroups one level up. In a hierarchy where that would be the root, which is no cgroup of a container, the
+// path stays; so the Parent of a container at the top everywhere is the container itself.
+func (p Paths) Parent() Paths {
+	for h := range hierarchies {
+		path := p.field(h)
+		if i := strings.LastIndexByte(*path, '/'); i > 0 {
+			*path = (*path)[:i]
+		}
+	}
+	return p
+}
+
 // showOrder is the order in which a hierarchy speaks for the whole: where runtimes put a container most surely first.
 var showOrder = [...]hierarchy{unified, memory, cpu, cpuacct, cpuset, pids, blkio, hugetlb}
 

@@ -117,3 +117,17 @@ func FuzzParsePaths(f *testing.F) {
 		}
 	})
 }
+
+func TestParent(t *testing.T) {
+	for _, test := range []struct{ of, want Paths }{
+		{Paths{Unified: "/kubepods/pod1/c1"}, Paths{Unified: "/kubepods/pod1"}},
+		{Paths{Unified: "/docker"}, Paths{Unified: "/docker"}}, // the root is no container's
+		{Paths{Unified: "/"}, Paths{Unified: "/"}},
+		{Paths{}, Paths{}},
+		{Paths{Unified: "/", Memory: "/lxc/a", CPU: "/a", CPUSet: "/"}, Paths{Unified: "/", Memory: "/lxc", CPU: "/a", CPUSet: "/"}},
+	} {
+		if got := test.of.Parent(); got != test.want || !got.Contains(test.of) {
+			t.Errorf("%+v: %+v, want %+v", test.of, got, test.want)
+		}
+	}
+}

@@ -71,6 +71,16 @@ type MemoryStat struct {
 	KmemUsage uint64
 }
 
+// NUMAStat is what the memory controller says about where a container's memory lies: memory.numa_stat.
+type NUMAStat struct {
+	Version Version // V0: nothing is counted by node
+	// Path is the cgroup that Nodes are of.
+	Path string
+	// Nodes are by the node's number, in bytes. v1 counts the pages of its LRU lists: Anon (those of tmpfs among them),
+	// File and Unevictable, which on v2 is a part of the other two. It counts no kernel memory.
+	Nodes []MemoryStat
+}
+
 // CPULevel is one level of the cpu hierarchy that binds a container.
 type CPULevel struct {
 	Path   string
@@ -86,16 +96,21 @@ type CPU struct {
 	Version Version // of the usage; V0: the container has no cgroup of its own there
 	// Levels is the path of the cpu controller, the container's own level first.
 	Levels []CPULevel
-	// Shares is cpu.shares of v1 (2-262144), or cpu.weight (1-10000) turned into shares the way the OCI runtimes do;
-	// 0 where there is no cpu controller.
+	// Shares is cpu.shares of v1 (2-262144) of the first level, or cpu.weight (1-10000) as the shares that the OCI
+	// runtimes turn into it (100: 1024); 0 where there is no cpu controller.
 	Shares uint64
+	// LimitVersion is of Levels and Shares, SetVersion of Set.
+	LimitVersion, SetVersion Version
 	// Usage is the CPU time used so far, in ns: usage_usec of cpu.stat | cpuacct.usage.
 	Usage uint64
 	// User and System are how it was spent, in ns: user_usec and system_usec of cpu.stat | cpuacct.usage_user and
-	// usage_sys, else cpuacct.stat. Some v1 kernels (5.10) sample these at ticks and count only a part of Usage.
+	// usage_sys, else cpuacct.stat; cpuacct.proc_stat where there is one. Some v1 kernels (5.10) sample these at ticks and count only a part of Usage.
 	User, System uint64
-	// Nice is the part of User, in ns, that ran at a positive nice value: nice_usec of cpu.stat; 0 where there is none.
+	// Nice is the part of User, in ns, that ran at a positive nice value: nice_usec of cpu.stat, nice of cpuacct.proc_stat;
+	// 0 where there is none.
 	Nice uint64
+	// ProcStat says that User, System and Nice are from cpuacct.proc_stat of Alibaba Cloud Linux.
+	ProcStat bool
 	// UsagePath is the cgroup that User and System are from.
 	UsagePath string
 	// Set is the effective cpuset, ascending; nil where no cpuset controller applies.

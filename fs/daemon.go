@@ -26,7 +26,7 @@ type Options struct {
 	Socket string
 	// LXCFSCompat is a second place to show the mount at, such as /var/lib/lxcfs; "" for none.
 	LXCFSCompat string
-	// Policy is how containers are shown.
+	// Policy is how containers are shown that make no choices of their own, to begin with (see SetPolicy).
 	Policy policy.Policy
 }
 
@@ -163,14 +163,20 @@ func (d *Daemon) connectionEnds() bool {
 	}
 }
 
+// SetPolicy changes how containers are shown from now on, the running ones too, except in what they chose themselves.
+// The files that are bound into a container stay those of its start: one that is turned off shows the machine's content.
+func (d *Daemon) SetPolicy(p policy.Policy) { d.registry.SetPolicy(p) }
+
 // Announce implements control.Handler.
-func (d *Daemon) Announce(id string, pid int) (control.View, error) {
-	c, err := d.registry.Announce(id, pid)
+func (d *Daemon) Announce(req control.Request) (control.Response, error) {
+	c, err := d.registry.Announce(req.ID, req.PID, req.Policy)
 	if err != nil {
-		return control.View{}, err
+		return control.Response{}, err
 	}
-	slog.Info("container announced", "id", id, "pid", pid, "slot", c.Slot)
-	return control.View{Path: d.subtree(id), Files: d.tree.Files(c.Policy()), Direct: d.tree.Direct(c)}, nil
+	slog.Info("container announced", "id", req.ID, "pid", req.PID, "slot", c.Slot)
+	p := c.Policy()
+	view := control.View{Path: d.subtree(req.ID), Files: d.tree.Files(p), Direct: d.tree.Direct(c)}
+	return control.Response{View: view, Policy: p.Text()}, nil
 }
 
 // Forget implements control.Handler.
@@ -189,12 +195,12 @@ func (d *Daemon) List() []control.Container {
 }
 
 // Info implements control.Handler.
-func (d *Daemon) Info() (mount string, fallbacks map[string]uint64) {
-	fallbacks = map[string]uint64{}
+func (d *Daemon) Info() control.Response {
+	fallbacks := map[string]uint64{}
 	for f, n := range d.tree.Fallbacks.Counts() {
 		fallbacks[f.File+" "+f.Reason] = n
 	}
-	return d.opts.Mount, fallbacks
+	return control.Response{Mount: d.opts.Mount, Policy: d.registry.Policy().Text(), Fallbacks: fallbacks}
 }
 
 func (d *Daemon) subtree(id string) string { return filepath.Join(d.opts.Mount, "c", id) }

@@ -24,7 +24,7 @@ func main() {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newServeCommand(), newShowCommand(), newRunCommand(), newInitCommand())
+	root.AddCommand(newServeCommand(), newShowCommand(), newRunCommand(), newConfigCommand(), newInitCommand())
 	os.Exit(exitCode(root.Execute()))
 }
 

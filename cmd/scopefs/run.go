@@ -2,22 +2,29 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/scopefs/scopefs/fs"
 	"github.com/scopefs/scopefs/fs/control"
+	"github.com/scopefs/scopefs/fs/policy"
 	"github.com/scopefs/scopefs/hooks/run"
 )
 
-// privateDaemon serves a run when no daemon answers.
+// privateDaemon serves a run when no daemon answers, as one with the configuration file would.
 func privateDaemon(dir string) (*run.Private, error) {
 	slog.SetLogLoggerLevel(slog.LevelWarn) // the terminal is the command's
+	c, err := readConfig(defaultConfig, false)
+	if err != nil {
+		return nil, err
+	}
 	mount := filepath.Join(dir, "fs")
-	d, err := fs.Start(fs.Options{Mount: mount})
+	d, err := fs.Start(fs.Options{Mount: mount, Policy: c.Policy})
 	if err != nil {
 		return nil, err
 	}
@@ -25,7 +32,7 @@ func privateDaemon(dir string) (*run.Private, error) {
 }
 
 func newRunCommand() *cobra.Command {
-	o := run.Options{Private: privateDaemon}
+	o := run.Options{Private: privateDaemon, Policy: policy.Overrides{}}
 	cmd := &cobra.Command{
 		Use:   "run [flags] [--] COMMAND [ARG…]",
 		Short: "Run a command in a throw-away container that sees its own limits",
@@ -38,6 +45,7 @@ Exit status: the command's; 128+n if signal n ended it; 125 if the container cou
 cannot be executed, 127 if it is not found.`,
 		Example: `  scopefs run --memory 256M --cpus 1.5 -- free -m
   scopefs run --cpuset 0 -- nproc
+  scopefs run --timens -- ps -o lstart,etime,args
   scopefs run --memory 64M --rootfs ./alpine -- /bin/sh`,
 		DisableFlagsInUseLine: true,
 		SilenceUsage:          true,
@@ -76,7 +84,16 @@ cannot be executed, 127 if it is not found.`,
 		return err
 	})
 	f.StringVar(&o.Cpuset, "cpuset", "", "`LIST` of the CPUs that it may run on, such as 0-1")
+	f.BoolVar(&o.TimeNS, "timens", false, "a time namespace of its own: uptime and the time of boot count from its start (Linux 5.6)")
 	f.StringVar(&o.Rootfs, "rootfs", "", "`DIR` to take as the root")
+	f.Func("policy", "how it is shown, a `KEY=VALUE` such as cpu_source=cpuset; repeatable.\n"+policyUsage(), func(text string) error {
+		name, value, ok := strings.Cut(text, "=")
+		if !ok {
+			return fmt.Errorf("want KEY=VALUE, with a key of %s", strings.Join(policy.Names(), ", "))
+		}
+		return setOverride(o.Policy, name, value)
+	})
+	_ = cmd.RegisterFlagCompletionFunc("policy", cobra.FixedCompletions(policyCompletions(), cobra.ShellCompDirectiveNoFileComp))
 	f.StringVar(&o.Socket, "socket", control.DefaultSocket, "control socket of the running daemon, a `PATH`")
 	f.StringVar(&o.Parent, "parent", "", "cgroup in which to make the container's")
 	f.Lookup("parent").Hidden = true
@@ -90,6 +107,27 @@ cannot be executed, 127 if it is not found.`,
 		return nil
 	}
 	return cmd
+}
+
+// policyUsage lists the settings and their values.
+func policyUsage() string {
+	var list []string
+	for _, s := range policy.Settings {
+		list = append(list, s.Name+": "+strings.Join(s.Allowed, "|"))
+	}
+	return strings.Join(append(list, policy.FilesSetting+": a list such as -diskstats,+slabinfo"), "\n")
+}
+
+func policyCompletions() (list []string) {
+	for _, s := range policy.Settings {
+		for _, value := range s.Allowed {
+			list = append(list, s.Name+"="+value)
+		}
+	}
+	for _, name := range policy.Files {
+		list = append(list, policy.FilesSetting+"=-"+name)
+	}
+	return list
 }
 
 // newInitCommand is what run starts in the container's namespaces.

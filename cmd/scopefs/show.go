@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,14 +18,18 @@ import (
 	"github.com/scopefs/scopefs/fs/container"
 	"github.com/scopefs/scopefs/fs/control"
 	"github.com/scopefs/scopefs/fs/host"
+	"github.com/scopefs/scopefs/fs/policy"
 	"github.com/scopefs/scopefs/fs/tree"
 	"github.com/scopefs/scopefs/fs/view"
 )
 
 type showOptions struct {
-	pid           int
-	cgroup, mount string
-	explain, json bool
+	pid            int
+	cgroup         string
+	mount, socket  string // "": the configuration's
+	config         string
+	explain, json  bool
+	configWasNamed bool
 }
 
 func newShowCommand() *cobra.Command {
@@ -33,8 +38,9 @@ func newShowCommand() *cobra.Command {
 		Use:   "show [--pid N | --cgroup PATH | ID] FILE",
 		Short: "Print what a container reads in a file, and why",
 		Long: "show prints a virtual file as a container sees it, read straight from the kernel: neither the daemon nor FUSE is in\n" +
-			"between. The container is that of process N, the cgroup PATH, or the announced ID (which asks the daemon where it is).\n" +
-			"Without any of them it is that of the caller.",
+			"between. The container is that of process N, the cgroup PATH, or the announced ID. Without any of them it is that of\n" +
+			"the caller. The daemon is asked for the announced containers and the policies; without one, the policies are those of\n" +
+			"the configuration file.",
 		Example: "  scopefs show --pid 4711 meminfo --explain\n  scopefs show --cgroup /kubepods/pod1/c1 proc/stat\n  scopefs show web /proc/cpuinfo",
 		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -55,13 +61,16 @@ func newShowCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			o.configWasNamed = cmd.Flags().Changed("config")
 			return o.show(cmd.Context(), cmd.OutOrStdout(), id, file)
 		},
 	}
 	f := cmd.Flags()
 	f.IntVar(&o.pid, "pid", 0, "the container that this process is in")
 	f.StringVar(&o.cgroup, "cgroup", "", "the container in this cgroup")
-	f.StringVar(&o.mount, "mount", defaultMount, "mount point of the daemon, whose CPU counters are gone on with")
+	f.StringVar(&o.mount, "mount", "", "mount point of the daemon, whose CPU counters are gone on with (default the configuration's)")
+	f.StringVar(&o.socket, "socket", "", "control socket of the daemon (default the configuration's, or control.sock beside the mount)")
+	f.StringVar(&o.config, "config", defaultConfig, "configuration file of the daemon")
 	f.BoolVar(&o.explain, "explain", false, "print each number with its source, the level that bound it and the rule")
 	f.BoolVar(&o.json, "json", false, "with --explain: print JSON")
 	return cmd
@@ -76,27 +85,34 @@ func (o *showOptions) show(ctx context.Context, out io.Writer, id string, file *
 		return err
 	}
 	defer hostFS.Close()
-	registry, err := container.Open(hostFS, container.Options{LedgerDir: fs.LedgerDir(o.mount), ReadOnly: true})
+	daemon, err := o.askDaemon(ctx, id != "")
+	if err != nil {
+		return err
+	}
+	registry, err := container.Open(hostFS, container.Options{LedgerDir: fs.LedgerDir(daemon.mount), ReadOnly: true, Policy: daemon.policy})
 	if err != nil {
 		return err
 	}
 	defer registry.Close()
-	pid := o.pid
-	if id != "" {
-		if pid, err = announcedPID(ctx, fs.SocketPath(o.mount), id); err != nil {
+	for _, c := range daemon.containers {
+		if _, err := registry.Announce(c.ID, c.PID, c.Overrides); err != nil && c.ID == id {
 			return err
-		}
+		} // any other has ended meanwhile
 	}
+	pid := o.pid
 	if pid == 0 {
 		pid = os.Getpid()
 	}
 	var c *container.Container
-	if o.cgroup != "" {
+	switch {
+	case id != "":
+		c, pid, err = announced(registry, daemon.containers, id)
+	case o.cgroup != "":
 		c, err = registry.AtPath(o.cgroup)
 		if errors.Is(err, cgroup.ErrGone) {
 			return fmt.Errorf("no cgroup %s in any hierarchy; paths are below the hierarchy's root, such as /kubepods/pod1", o.cgroup)
 		}
-	} else {
+	default:
 		c, err = registry.Resolve(pid)
 	}
 	if errors.Is(err, container.ErrUnknownCaller) {
@@ -114,6 +130,9 @@ func (o *showOptions) show(ctx context.Context, out io.Writer, id string, file *
 		if err != nil {
 			return err
 		}
+		if len(numbers) == 0 && !o.json {
+			return printMachine(out, c, file)
+		}
 		return printNumbers(out, numbers, o.json)
 	}
 	text, err := file.Render(nil, hostFS, c, pid)
@@ -127,20 +146,51 @@ func (o *showOptions) show(ctx context.Context, out io.Writer, id string, file *
 	return err
 }
 
-// announcedPID asks the daemon for the init of a container.
-func announcedPID(ctx context.Context, socket, id string) (int, error) {
-	list, err := control.List(ctx, socket)
+// daemon is what a running one knows, or one would that was started now.
+type daemon struct {
+	mount      string
+	policy     policy.Policy
+	containers []control.Container
+}
+
+// askDaemon asks the daemon; need says that there must be one.
+func (o *showOptions) askDaemon(ctx context.Context, need bool) (daemon, error) {
+	c, configErr := readConfig(o.config, o.configWasNamed)
+	d := daemon{mount: cmp.Or(o.mount, c.Mount), policy: c.Policy}
+	socket := o.socket
+	if socket == "" && o.mount == "" {
+		socket = c.Socket
+	}
+	socket = cmp.Or(socket, fs.SocketPath(d.mount))
+	ping, err := control.Call(ctx, socket, control.Request{Op: control.OpPing})
+	if errors.Is(err, control.ErrNoDaemon) && !need {
+		return d, configErr
+	}
+	if err == nil {
+		d.containers, err = control.List(ctx, socket)
+	}
 	if err != nil {
-		return 0, fmt.Errorf("asking the daemon for container %s (--pid and --cgroup need none): %w", id, err)
+		return d, fmt.Errorf("asking the daemon for its containers (--pid and --cgroup need none): %w", err)
 	}
+	// It may have been started with other flags than the file's keys, or not have taken a file that is wrong.
+	d.mount = ping.Mount
+	d.policy, err = policy.Policy{}.With(ping.Policy)
+	return d, err
+}
+
+// announced is the container id as its own tree shows it to its init, and that init's pid.
+func announced(registry *container.Registry, list []control.Container, id string) (*container.Container, int, error) {
 	var known []string
-	for _, c := range list {
-		if c.ID == id {
-			return c.PID, nil
+	for _, l := range list {
+		if l.ID != id {
+			known = append(known, l.ID)
+			continue
 		}
-		known = append(known, c.ID)
+		c := registry.ByID(id)
+		defer c.Release()
+		return registry.ResolveIn(c.Slot, l.PID), l.PID, nil
 	}
-	return 0, fmt.Errorf("no container %s is announced; there are: %s", id, strings.Join(known, " "))
+	return nil, 0, fmt.Errorf("no container %s is announced; there are: %s", id, strings.Join(known, " "))
 }
 
 func printNumbers(out io.Writer, numbers []view.Number, asJSON bool) error {
@@ -152,10 +202,6 @@ func printNumbers(out io.Writer, numbers []view.Number, asJSON bool) error {
 		enc.SetIndent("", "  ")
 		return enc.Encode(numbers)
 	}
-	if len(numbers) == 0 {
-		_, err := fmt.Fprintln(out, "every number is the machine's own")
-		return err
-	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, n := range numbers {
 		value := fmt.Sprint(n.Value)
@@ -166,7 +212,21 @@ func printNumbers(out io.Writer, numbers []view.Number, asJSON bool) error {
 		if n.Level != "" {
 			source += " of " + n.Level
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t(%s)\n", n.Key, value, source, n.Rule)
+		rule := n.Rule
+		if n.Policy != "" {
+			rule += "; " + n.Policy
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t(%s)\n", n.Key, value, source, rule)
 	}
 	return w.Flush()
+}
+
+// printMachine says why there is nothing to explain.
+func printMachine(out io.Writer, c *container.Container, file *tree.File) error {
+	text := "every number is the machine's own"
+	if c != nil && !file.Shown(c.Policy()) {
+		text += ": the policy leaves the file to the kernel"
+	}
+	_, err := fmt.Fprintln(out, text)
+	return err
 }

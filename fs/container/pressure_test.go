@@ -43,7 +43,7 @@ func TestPressure(t *testing.T) {
 		t.Fatal(err)
 	}
 	unix.Close(fd)
-	if got := c.Paths(); got != (cgroup.Paths{Unified: "/c"}) {
+	if got := c.Owner(); got != (cgroup.Paths{Unified: "/c"}) {
 		t.Errorf("paths %v", got)
 	}
 }
@@ -81,7 +81,7 @@ func TestDirectPressure(t *testing.T) {
 				m.Write("proc/10/ns/"+kind, "")
 			}
 			r, _ := open(t, m)
-			c, err := r.Announce("web", 10)
+			c, err := r.Announce("web", 10, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -109,7 +109,7 @@ func TestOnForget(t *testing.T) {
 	r, _ := open(t, m)
 	var told []uint64
 	r.OnForget(func(slot uint64) { told = append(told, slot) })
-	a, err := r.Announce("a", 10)
+	a, err := r.Announce("a", 10, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -33,7 +34,7 @@ type Options struct {
 	LedgerDir string
 	// ReadOnly looks at the ledgers of another process without writing to them.
 	ReadOnly bool
-	// Policy is how containers are shown.
+	// Policy is how containers are shown that make no choices of their own, to begin with (see SetPolicy).
 	Policy policy.Policy
 }
 
@@ -52,24 +53,33 @@ type Registry struct {
 	// forgotten is told the slots of containers that are known no more, with mu held.
 	forgotten func(slot uint64)
 
-	mu            sync.RWMutex
-	announcements uint64
-	byID          map[string]*Container // announced
-	bySlot        map[uint64]*Container // announced
-	found         map[domain]*Container // by their readers
-	callers       map[caller]*Container // what a reader's cgroup and pid namespace led to
+	mu sync.RWMutex
+	// policy is that of containers without choices of their own.
+	policy *policy.Policy
+	// changes counts what makes the results of earlier look-ups void: announcements and policies.
+	changes uint64
+	byID    map[string]*Container // announced
+	bySlot  map[uint64]*Container // announced
+	found   map[domain]*Container // by their readers, and shown in the place of another
+	callers map[caller]*Container // what a reader's cgroup and pid namespace led to
 }
 
 // domain is what tells the containers apart that nobody announced.
 type domain struct {
 	paths cgroup.Paths
 	pidNS uint64
+	of    uint64 // see Container
 }
 
-// caller is what a look-up depends on: the text of /proc/PID/cgroup and the pid namespace.
+// domain is the one of a container that was not announced.
+func (c *Container) domain() domain { return domain{c.paths, c.pidNS, c.of} }
+
+// caller is what a look-up depends on: the text of /proc/PID/cgroup, the pid namespace, and the slot of the announced
+// container in whose own tree the file is, 0 for the shared tree.
 type caller struct {
 	cgroup string
 	pidNS  uint64
+	within uint64
 }
 
 // Open makes a registry over the machine's (or a fixture's) /proc and cgroup hierarchies.
@@ -83,7 +93,7 @@ func Open(hostFS *host.FS, opts Options) (*Registry, error) {
 		return nil, err
 	}
 	r := &Registry{
-		opts: opts, host: hostFS, cg: cgroup.NewFS(hier), proc: proc,
+		opts: opts, policy: &opts.Policy, host: hostFS, cg: cgroup.NewFS(hier), proc: proc,
 		byID: map[string]*Container{}, bySlot: map[uint64]*Container{},
 		found: map[domain]*Container{}, callers: map[caller]*Container{}, ledgers: map[string]*ledger{},
 	}
@@ -119,9 +129,54 @@ func (r *Registry) Close() {
 	unix.Close(r.proc.dir)
 }
 
-// Announce makes a container known by name, as the one that process pid is in. Announcing it again is no error. The
-// container stays the registry's.
-func (r *Registry) Announce(id string, pid int) (*Container, error) {
+// SetPolicy changes how containers are shown from now on: those without choices of their own, and the others in what they
+// do not choose. Whose numbers an open file shows stays what it is.
+func (r *Registry) SetPolicy(p policy.Policy) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.policy = &p
+	for _, c := range r.byID {
+		r.setPolicy(c, c.overrides)
+	}
+	for _, c := range r.found {
+		r.setPolicy(c, nil)
+	}
+	r.changed()
+}
+
+// Policy is how containers are shown that make no choices of their own.
+func (r *Registry) Policy() *policy.Policy {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.policy
+}
+
+// setPolicy gives a container its policy: the registry's with the overrides, which were checked, or that of the container
+// in whose place it is shown.
+func (r *Registry) setPolicy(c *Container, overrides policy.Overrides) {
+	p := r.policy
+	if of := r.bySlot[c.of]; of != nil {
+		p = of.Policy()
+	} else if len(overrides) > 0 {
+		with, _ := p.With(overrides)
+		p = &with
+	}
+	c.overrides = overrides
+	c.policy.Store(p)
+}
+
+// changed makes every look-up start anew.
+func (r *Registry) changed() {
+	r.changes++
+	clear(r.callers)
+}
+
+// Announce makes a container known by name, as the one that process pid is in, with its own choices of how it is shown.
+// Announcing it again is no error, and changes these. The container stays the registry's.
+func (r *Registry) Announce(id string, pid int, overrides policy.Overrides) (*Container, error) {
+	if _, err := (policy.Policy{}).With(overrides); err != nil {
+		return nil, fmt.Errorf("the policy of container %s: %w", id, err)
+	}
 	task := strconv.Itoa(pid)
 	paths, err := r.pathsOf(task)
 	if err != nil {
@@ -145,7 +200,7 @@ func (r *Registry) Announce(id string, pid int) (*Container, error) {
 		return nil, fmt.Errorf("finding the init of container %s: %w", id, err)
 	}
 
-	c, err := r.newContainer(id, paths, init)
+	c, err := r.newContainer(id, paths, init, true)
 	if err != nil {
 		return nil, err
 	}
@@ -155,6 +210,9 @@ func (r *Registry) Announce(id string, pid int) (*Container, error) {
 	if old := r.byID[id]; old != nil {
 		if old.paths == paths && old.init.pid == init.pid && old.init.start == init.start {
 			c.Release()
+			r.setPolicy(old, overrides)
+			r.passOn(old)
+			r.changed()
 			return old, nil
 		}
 		if old.alive() {
@@ -164,9 +222,18 @@ func (r *Registry) Announce(id string, pid int) (*Container, error) {
 		r.forget(old)
 	}
 	r.byID[id], r.bySlot[c.Slot] = c, c
-	r.announcements++
-	clear(r.callers) // who was found by another rule may now be in this one
+	r.setPolicy(c, overrides)
+	r.changed() // who was found by another rule may now be in this one
 	return c, nil
+}
+
+// passOn gives the policy of a container to those that are shown in its place.
+func (r *Registry) passOn(c *Container) {
+	for _, shown := range r.found {
+		if shown.of == c.Slot {
+			r.setPolicy(shown, nil)
+		}
+	}
 }
 
 // Forget drops an announced container.
@@ -184,7 +251,12 @@ func (r *Registry) Forget(id string) error {
 func (r *Registry) forget(c *Container) {
 	delete(r.byID, c.ID)
 	delete(r.bySlot, c.Slot)
-	clear(r.callers)
+	for d := range r.found {
+		if d.of == c.Slot {
+			r.drop(d)
+		}
+	}
+	r.changed()
 	r.discard(c)
 }
 
@@ -192,7 +264,7 @@ func (r *Registry) forget(c *Container) {
 func (r *Registry) discard(c *Container) {
 	alive := c.alive()
 	// A living one that was only found is made again when it is needed.
-	if r.forgotten != nil && (c.announced || !alive) {
+	if r.forgotten != nil && (c.announced || !alive || c.of != 0 && r.bySlot[c.of] == nil) {
 		r.forgotten(c.Slot)
 	}
 	if !alive && r.opts.LedgerDir != "" && !r.opts.ReadOnly {
@@ -224,7 +296,9 @@ func (r *Registry) Announced() []control.Container {
 	defer r.mu.RUnlock()
 	var list []control.Container
 	for _, c := range r.byID {
-		list = append(list, control.Container{ID: c.ID, PID: c.init.pid, Cgroup: c.paths.String()})
+		list = append(list, control.Container{
+			ID: c.ID, PID: c.init.pid, Cgroup: c.paths.String(), Policy: c.Policy().Text(), Overrides: maps.Clone(c.overrides),
+		})
 	}
 	slices.SortFunc(list, func(a, b control.Container) int { return strings.Compare(a.ID, b.ID) })
 	return list
@@ -305,7 +379,7 @@ func (r *Registry) collect() {
 				slog.Info("container ended", "id", c.ID, "cgroup", c.paths.String())
 				r.forget(c)
 			}
-		} else if d := (domain{c.paths, c.pidNS}); r.found[d] == c {
+		} else if d := c.domain(); r.found[d] == c {
 			r.drop(d)
 		}
 		c.Release()

@@ -8,16 +8,48 @@ import (
 	"time"
 
 	"github.com/scopefs/scopefs/cgroup"
+	"github.com/scopefs/scopefs/fs/policy"
 )
 
 // ErrUnknownCaller says that a reader's process cannot be seen from here.
 var ErrUnknownCaller = errors.New("the reader's process is not visible")
 
-// Resolve finds the container of the task that makes a request; nil without an error is the machine itself. The
-// container is the caller's to Release.
+// Resolve finds the container that the shared tree shows to the task that makes a request; nil without an error is the
+// machine itself. The container is the caller's to Release.
 //
 // The kernel keeps a task while it waits for its request, so that tid cannot be somebody else's meanwhile.
 func (r *Registry) Resolve(tid int) (*Container, error) {
+	c, err := r.resolve(tid, 0)
+	if c != nil && c.init == nil && c.of == 0 && !c.limited(r.online()) {
+		c.Release() // a process of the host that nothing limits, now
+		return nil, nil
+	}
+	return c, err
+}
+
+// ResolveIn finds the container that the own tree of the announced container in slot shows to a task: that container,
+// unless its policy's Reader says otherwise; nil if none is announced in slot. A task that cannot be seen is shown that
+// container too. The result is the caller's to Release.
+func (r *Registry) ResolveIn(slot uint64, tid int) *Container {
+	c := r.BySlot(slot)
+	if c == nil {
+		return nil
+	}
+	switch c.Policy().Reader {
+	case policy.Parent:
+		return r.inPlaceOf(c, c.paths)
+	case policy.Caller:
+		if shown, err := r.resolve(tid, slot); err == nil && shown != nil {
+			c.Release()
+			return shown
+		}
+	}
+	return c
+}
+
+// resolve is the container that a task is shown in the own tree of a slot, or, with 0, in the shared tree, where it may
+// also be a process of the host.
+func (r *Registry) resolve(tid int, within uint64) (*Container, error) {
 	if tid <= 0 {
 		return nil, ErrUnknownCaller
 	}
@@ -32,62 +64,91 @@ func (r *Registry) Resolve(tid int) (*Container, error) {
 		return nil, fmt.Errorf("%w: %w", ErrUnknownCaller, err)
 	}
 	r.mu.RLock()
-	c, known := r.callers[caller{string(text), ns}]
+	c, known := r.callers[caller{string(text), ns, within}]
 	c.retain()
 	r.mu.RUnlock()
-	if !known || c != nil && !c.announced && !c.alive() {
-		c.Release()
-		if c, err = r.find(task, text, ns); err != nil {
-			return nil, err
-		}
+	if known && (c == nil || c.announced || c.alive()) {
+		return c, nil
 	}
-	if c != nil && c.init == nil && !c.limited(r.online()) {
-		c.Release() // a process of the host that nothing limits, now
-		return nil, nil
-	}
-	return c, nil
+	c.Release()
+	return r.find(task, text, ns, within)
 }
 
 // find applies the rules of docs/views.md, "Who is the reader", and remembers the result.
-func (r *Registry) find(task string, text []byte, ns uint64) (*Container, error) {
+func (r *Registry) find(task string, text []byte, ns, within uint64) (*Container, error) {
 	paths, err := cgroup.ParsePaths(text)
 	if err != nil {
 		return nil, err
 	}
-	key := caller{string(text), ns}
-
-	r.mu.Lock()
-	c := r.announcedAround(paths).retain()
+	r.mu.RLock()
+	changes, reader := r.changes, r.policy.Reader
+	c := r.bySlot[within]
+	if within == 0 {
+		c = r.announcedAround(paths)
+	}
+	c.retain()
+	r.mu.RUnlock()
 	if c != nil {
-		r.remember(key, c)
-	}
-	announcements := r.announcements
-	r.mu.Unlock()
-	if c != nil {
-		return c, nil
-	}
-
-	var init *process
-	if ns != r.proc.hostNS {
-		init, err = r.proc.initOf(task, func(visit func(int) error) error { return r.procsOf(paths, visit) })
-		if err != nil {
-			slog.Debug("no init found for a reader", "task", task, "err", err)
-		} else if around, err := r.pathsOf(strconv.Itoa(init.pid)); err == nil {
-			if around = around.TrimInit(); !around.IsRoot() && around.Contains(paths) {
-				paths = around
-			}
-		}
-	}
-	if c, err = r.foundIn(domain{paths, ns}, init); err != nil {
+		c = r.inPlaceOf(c, paths)
+	} else if c, err = r.unannounced(task, paths, ns, reader); err != nil {
 		return nil, err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	// Only what is in the maps is dropped from callers when it ends, and who was announced meanwhile comes first.
-	if (c == nil || r.found[domain{paths, ns}] == c) && announcements == r.announcements {
-		r.remember(key, c)
+	if changes == r.changes && (c == nil || r.bySlot[c.Slot] == c || r.found[c.domain()] == c) {
+		r.remember(caller{string(text), ns, within}, c)
 	}
 	return c, nil
+}
+
+// unannounced is the container of a task that is in no announced one; nil in the root cgroup.
+func (r *Registry) unannounced(task string, paths cgroup.Paths, ns uint64, reader policy.Reader) (*Container, error) {
+	var init *process
+	own := paths
+	if ns != r.proc.hostNS {
+		var err error
+		init, err = r.proc.initOf(task, func(visit func(int) error) error { return r.procsOf(paths, visit) })
+		if err != nil {
+			slog.Debug("no init found for a reader", "task", task, "err", err)
+		} else if around, err := r.pathsOf(strconv.Itoa(init.pid)); err == nil {
+			if around = around.TrimInit(); !around.IsRoot() && around.Contains(paths) {
+				own = around
+			}
+		}
+	}
+	d := domain{paths: shown(reader, own, paths), pidNS: ns}
+	return r.foundIn(d, init, d.paths == own)
+}
+
+// inPlaceOf is the container that is shown to a task, which is in the cgroups at caller, in the place of an announced one.
+// That one it takes over; the result is the caller's to Release.
+func (r *Registry) inPlaceOf(c *Container, caller cgroup.Paths) *Container {
+	paths := shown(c.Policy().Reader, c.paths, caller)
+	if paths == c.paths {
+		return c
+	}
+	other, err := r.foundIn(domain{paths, c.pidNS, c.Slot}, nil, false)
+	if err != nil {
+		slog.Debug("showing the container itself", "id", c.ID, "instead", paths.String(), "err", err)
+		return c
+	}
+	c.Release()
+	return other
+}
+
+// shown is whose cgroups a task in caller is shown, of a container in the cgroups at own. A task that entered from outside
+// is shown the container.
+func shown(reader policy.Reader, own, caller cgroup.Paths) cgroup.Paths {
+	switch reader {
+	case policy.Parent:
+		return own.Parent()
+	case policy.Caller:
+		if caller = caller.TrimInit(); own.Contains(caller) {
+			return caller
+		}
+	}
+	return own
 }
 
 // remember keeps what a look-up found. A container that makes cgroups without end only makes look-ups slower.
@@ -109,9 +170,12 @@ func (r *Registry) announcedAround(paths cgroup.Paths) *Container {
 	return best
 }
 
-// foundIn is the container of a domain, made when it is not known yet; nil for the root cgroup. It takes init over, and
-// the container is the caller's to Release.
-func (r *Registry) foundIn(d domain, init *process) (*Container, error) {
+// errForgotten says that the container was forgotten in whose place another was to be shown.
+var errForgotten = errors.New("the container is not announced any more")
+
+// foundIn is the container of a domain, made when it is not known yet; nil for the root cgroup. It takes init over, with
+// which the container ends and, if sinceInit, starts. The container is the caller's to Release.
+func (r *Registry) foundIn(d domain, init *process, sinceInit bool) (*Container, error) {
 	if d.paths.IsRoot() {
 		init.close()
 		return nil, nil
@@ -125,7 +189,7 @@ func (r *Registry) foundIn(d domain, init *process) (*Container, error) {
 	}
 	defer known.Release()
 	// Made outside of the lock: this looks at files and processes.
-	c, err := r.newContainer(d.paths.String(), d.paths, init)
+	c, err := r.newContainer(d.paths.String(), d.paths, init, sinceInit)
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +199,18 @@ func (r *Registry) foundIn(d domain, init *process) (*Container, error) {
 		c.Release() // another reader was faster
 		return now.retain(), nil
 	}
-	c.pidNS = d.pidNS
+	c.pidNS, c.of = d.pidNS, d.of
+	if d.of != 0 {
+		of := r.bySlot[d.of]
+		if of == nil {
+			c.Release()
+			return nil, errForgotten
+		}
+		// Its policy may be another than that of others who are shown this cgroup, so its counters are its own.
+		c.ledgerName += "-" + of.ID
+		c.owner = of.paths
+	}
+	r.setPolicy(c, nil)
 	r.drop(d)
 	if len(r.found) >= maxFound {
 		for d := range r.found {
@@ -162,8 +237,9 @@ func (r *Registry) drop(d domain) {
 	r.discard(c)
 }
 
-// newContainer makes a container in the next slot. It takes init over, and closes it on an error.
-func (r *Registry) newContainer(id string, paths cgroup.Paths, init *process) (*Container, error) {
+// newContainer makes a container in the next slot; setPolicy completes it. It takes init over, and closes it on an error.
+// The container starts with its init, or, without one or if it is a view of other cgroups, with its oldest process.
+func (r *Registry) newContainer(id string, paths cgroup.Paths, init *process, sinceInit bool) (*Container, error) {
 	group, err := r.cg.Open(paths)
 	if err != nil {
 		init.close()
@@ -175,10 +251,9 @@ func (r *Registry) newContainer(id string, paths cgroup.Paths, init *process) (*
 		init.close()
 		return nil, errors.New("every slot for a container was used")
 	}
-	c := &Container{ID: id, Slot: slot, paths: paths, group: group, proc: r.proc, init: init}
-	c.policy.Store(&r.opts.Policy)
+	c := &Container{ID: id, Slot: slot, paths: paths, owner: paths, group: group, proc: r.proc, init: init}
 	c.refs.Store(1)
-	if init != nil {
+	if init != nil && sinceInit {
 		c.start = init.start
 	} else {
 		c.start = r.oldest(group)
@@ -201,11 +276,20 @@ func (r *Registry) oldest(group *cgroup.Group) (start time.Duration) {
 }
 
 // AtPath is the container in a cgroup, named by its path below the root of the hierarchies that have it; a path below
-// /sys/fs/cgroup is understood too. Its start is that of its oldest process.
+// /sys/fs/cgroup is understood too. It is the announced one, if there is one; the start of any other is that of its oldest
+// process. Whose cgroup readers are shown in its place does not matter here.
 func (r *Registry) AtPath(path string) (*Container, error) {
 	paths, err := r.cg.PathsAt(path)
 	if err != nil {
 		return nil, err
 	}
-	return r.foundIn(domain{paths.TrimInit(), r.proc.hostNS}, nil)
+	paths = paths.TrimInit()
+	r.mu.RLock()
+	announced := r.announcedAround(paths).retain()
+	r.mu.RUnlock()
+	if announced != nil && announced.paths == paths {
+		return announced, nil
+	}
+	announced.Release()
+	return r.foundIn(domain{paths: paths, pidNS: r.proc.hostNS}, nil, false)
 }

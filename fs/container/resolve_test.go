@@ -97,7 +97,7 @@ func TestResolve(t *testing.T) {
 		}
 	}
 
-	if _, err := r.Announce("outer", 100); err != nil {
+	if _, err := r.Announce("outer", 100, nil); err != nil {
 		t.Fatal(err)
 	}
 	for tid, want := range map[int]string{101: "outer", 102: "outer", 107: "outer", 104: "/pod/c2", 105: "/pod/c1x"} {
@@ -105,7 +105,7 @@ func TestResolve(t *testing.T) {
 			t.Errorf("with outer announced, %d: %q, want %q", tid, got, want)
 		}
 	}
-	if _, err := r.Announce("inner", 106); err != nil {
+	if _, err := r.Announce("inner", 106, nil); err != nil {
 		t.Fatal(err)
 	}
 	if got := resolve(t, r, 107); got != "inner" {
@@ -177,24 +177,24 @@ func TestAnnounce(t *testing.T) {
 	m.Start(fixture.Process{PID: 81, Cgroup: "/b", NS: "b", Inner: 1})
 	m.Start(fixture.Process{PID: 82, Cgroup: "/"})
 	r, _ := open(t, m)
-	a, err := r.Announce("web", 80)
+	a, err := r.Announce("web", 80, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again, err := r.Announce("web", 80); err != nil || again != a {
+	if again, err := r.Announce("web", 80, nil); err != nil || again != a {
 		t.Errorf("announced twice: %v, %v", again, err)
 	}
-	if _, err := r.Announce("web", 81); err == nil {
+	if _, err := r.Announce("web", 81, nil); err == nil {
 		t.Error("another container took the name of a living one")
 	}
-	if _, err := r.Announce("root", 82); err == nil {
+	if _, err := r.Announce("root", 82, nil); err == nil {
 		t.Error("the root cgroup was announced as a container")
 	}
-	if _, err := r.Announce("nobody", 4711); err == nil {
+	if _, err := r.Announce("nobody", 4711, nil); err == nil {
 		t.Error("a process that does not exist was announced")
 	}
 	m.Remove("proc/80")
-	b, err := r.Announce("web", 81)
+	b, err := r.Announce("web", 81, nil)
 	if err != nil {
 		t.Fatalf("the name of a dead container is free: %v", err)
 	}

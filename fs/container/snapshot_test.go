@@ -91,7 +91,7 @@ func TestConcurrentUse(t *testing.T) {
 				return
 			default:
 			}
-			if _, err := r.Announce("x", 10); err != nil {
+			if _, err := r.Announce("x", 10, nil); err != nil {
 				t.Error(err)
 			}
 			r.collect()

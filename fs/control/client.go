@@ -68,7 +68,8 @@ func Call(ctx context.Context, socket string, req Request) (Response, error) {
 	return resp, nil
 }
 
-// Announce tells the daemon that pid is a process of container id, 0 being the caller.
+// Announce tells the daemon that pid is a process of container id, 0 being the caller. It is shown as the daemon's policy
+// says; Call takes its own choices too.
 func Announce(ctx context.Context, socket, id string, pid int) (View, error) {
 	resp, err := Call(ctx, socket, Request{Op: OpAnnounce, ID: id, PID: pid})
 	return resp.View, err

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -13,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/scopefs/scopefs/fs/policy"
 )
 
 // registry is a Handler that remembers.
@@ -21,12 +24,13 @@ type registry struct {
 	ids map[string]int
 }
 
-func (r *registry) Announce(id string, pid int) (View, error) {
+func (r *registry) Announce(req Request) (Response, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.ids[id] = pid
+	r.ids[req.ID] = req.PID
 	const cpu = "proc/pressure/cpu"
-	return View{Path: "/mnt/c/" + id, Files: []string{"proc/meminfo", cpu}, Direct: map[string]string{cpu: "/sys/fs/cgroup/a/cpu.pressure"}}, nil
+	view := View{Path: "/mnt/c/" + req.ID, Files: []string{"proc/meminfo", cpu}, Direct: map[string]string{cpu: "/sys/fs/cgroup/a/cpu.pressure"}}
+	return Response{View: view, Policy: req.Policy}, nil
 }
 
 func (r *registry) Forget(id string) error {
@@ -49,7 +53,9 @@ func (r *registry) List() []Container {
 	return l
 }
 
-func (r *registry) Info() (string, map[string]uint64) { return "/mnt", nil }
+func (r *registry) Info() Response {
+	return Response{Mount: "/mnt", Policy: policy.Overrides{"swap": "off"}}
+}
 
 func start(t *testing.T, change func(*Server)) string {
 	t.Helper()
@@ -93,8 +99,15 @@ func TestCall(t *testing.T) {
 	if v.Path != "/mnt/c/a" || len(v.Files) != 2 || v.Direct["proc/pressure/cpu"] != "/sys/fs/cgroup/a/cpu.pressure" || err != nil {
 		t.Errorf("Announce = %+v %v", v, err)
 	}
-	if l, err := List(ctx, sock); len(l) != 1 || l[0] != (Container{ID: "a", PID: os.Getpid()}) || err != nil {
+	if l, err := List(ctx, sock); len(l) != 1 || l[0].ID != "a" || l[0].PID != os.Getpid() || err != nil {
 		t.Errorf("List = %v %v; pid 0 is to be the caller", l, err)
+	}
+	own := policy.Overrides{"reader": "parent"}
+	if resp, err := Call(ctx, sock, Request{Op: OpAnnounce, ID: "a", Policy: own}); err != nil || !maps.Equal(resp.Policy, own) {
+		t.Errorf("announcing with a policy: %v %v", resp.Policy, err)
+	}
+	if resp, err := Call(ctx, sock, Request{Op: OpPing}); err != nil || resp.Policy["swap"] != "off" || resp.PID != os.Getpid() {
+		t.Errorf("ping: %+v %v", resp, err)
 	}
 	if err := Forget(ctx, sock, "a"); err != nil {
 		t.Error(err)

@@ -2,8 +2,10 @@
 // gets back the subtree to bind from. One request and one response per connection, each a line of JSON.
 package control
 
+import "github.com/scopefs/scopefs/fs/policy"
+
 // Version is the newest message version that this program speaks. A peer that speaks an older one is understood; a
-// newer one is answered with an error that names this number.
+// newer one is answered with an error that names this number. A field that a peer may leave out makes no new version.
 const Version = 1
 
 // The operations.
@@ -23,6 +25,8 @@ type Request struct {
 	// PID is a process of the container, in the daemon's pid namespace; 0 means the peer of the connection. Its cgroup
 	// is the container's, its pid namespace's init the container's init.
 	PID int `json:"pid,omitempty"`
+	// Policy holds the container's own choices of how it is shown (OpAnnounce); the rest is the daemon's.
+	Policy policy.Overrides `json:"policy,omitempty"`
 }
 
 // Response answers it.
@@ -32,6 +36,8 @@ type Response struct {
 	Error string `json:"error,omitempty"`
 	// View is the container's (OpAnnounce).
 	View
+	// Policy is how the container is shown (OpAnnounce), or those without choices of their own (OpPing).
+	Policy policy.Overrides `json:"policy,omitempty"`
 	// Mount and PID are the daemon's mount point and process (OpPing).
 	Mount string `json:"mount,omitempty"`
 	PID   int    `json:"pid,omitempty"`
@@ -60,4 +66,7 @@ type Container struct {
 	PID    int    `json:"pid"`    // of its init, in the daemon's pid namespace
 	Cgroup string `json:"cgroup"` // the path shown to people
 	Path   string `json:"path"`
+	// Policy is how it is shown, Overrides what of it are its own choices.
+	Policy    policy.Overrides `json:"policy,omitempty"`
+	Overrides policy.Overrides `json:"overrides,omitempty"`
 }

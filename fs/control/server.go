@@ -26,15 +26,15 @@ const (
 // Handler does what requests ask for. Its methods are called from many goroutines at once, with ids that passed
 // [CheckID] and pids above 0.
 type Handler interface {
-	// Announce makes the subtree of container id, of which pid is a process. Announcing a container again answers the
-	// same, for the new pid.
-	Announce(id string, pid int) (View, error)
+	// Announce makes the subtree of the container that the request names, of which PID is a process, and answers with its
+	// View and Policy. Announcing a container again answers the same, for the new pid and policy.
+	Announce(Request) (Response, error)
 	// Forget drops the container.
 	Forget(id string) error
 	// List returns the announced containers.
 	List() []Container
-	// Info returns the daemon's mount point and its Response.Fallbacks.
-	Info() (mount string, fallbacks map[string]uint64)
+	// Info answers a ping with the daemon's Mount, Policy and Fallbacks.
+	Info() Response
 }
 
 // Server answers requests on one control socket.
@@ -218,7 +218,7 @@ func (s *Server) do(req Request) (resp Response, err error) {
 			// The kernel reports pid 0 for a peer in a pid namespace that is not below the daemon's.
 			return resp, fmt.Errorf("process %d of container %s is not one that the daemon can see", req.PID, req.ID)
 		}
-		resp.View, err = s.handler.Announce(req.ID, req.PID)
+		resp, err = s.handler.Announce(req)
 	case OpForget:
 		if err = CheckID(req.ID); err != nil {
 			return resp, err
@@ -227,8 +227,8 @@ func (s *Server) do(req Request) (resp Response, err error) {
 	case OpList:
 		resp.Containers = s.handler.List()
 	case OpPing:
+		resp = s.handler.Info()
 		resp.PID = os.Getpid()
-		resp.Mount, resp.Fallbacks = s.handler.Info()
 	default:
 		err = fmt.Errorf("unknown operation %q: this daemon knows %s, %s, %s and %s", req.Op, OpAnnounce, OpForget, OpList, OpPing)
 	}

@@ -26,6 +26,11 @@ const (
 	_
 	_
 	_
+	NeedDiskstats
+	NeedVMStat
+	NeedSlabinfo
+	NeedTimeNS // TimeNS; read by FS.ReadTimeNS
+	NeedNodes  // wants NeedCPULists
 )
 
 // Snapshot is the machine at one moment. Fields that were not asked for are empty. The byte slices are the kernel's
@@ -33,6 +38,8 @@ const (
 type Snapshot struct {
 	// Boottime is CLOCK_BOOTTIME, the clock of /proc/uptime and of starttime in /proc/PID/stat.
 	Boottime time.Duration
+	// TimeNS is the reader's time namespace, see FS.ReadTimeNS.
+	TimeNS TimeNS
 
 	Meminfo []byte   // /proc/meminfo
 	Stat    []byte   // /proc/stat
@@ -48,9 +55,27 @@ type Snapshot struct {
 	// OnlineCPUs is Online as numbers, ascending.
 	OnlineCPUs []int
 
+	// Nodes are the NUMA nodes that are online, ascending; none where the kernel has no such thing. They are shared and
+	// must not be changed.
+	Nodes []Node
+
 	Overcommit Overcommit
 
+	Diskstats []byte // /proc/diskstats
+	VMStat    []byte // /proc/vmstat
+	Slabinfo  []byte // /proc/slabinfo, which root alone may read
+
+	// PageSize is that of the machine, and THPSize that of a transparent huge page, 0 where the kernel has none; in bytes.
+	// Both are always there.
+	PageSize, THPSize uint64
+
 	overcommitRatio, overcommitKbytes []byte // the texts behind Overcommit
+}
+
+// Node is a NUMA node.
+type Node struct {
+	ID   int
+	CPUs []int // those that are online, ascending
 }
 
 // Overcommit is what the kernel computes CommitLimit from (Documentation/mm/overcommit-accounting).

@@ -94,6 +94,9 @@ type Setting struct {
 	set     func(*Policy, int) // to the value at a position of Allowed
 }
 
+// Toggle says whether it is one of on and off.
+func (s *Setting) Toggle() bool { return slices.Equal(s.Allowed, onOff) }
+
 var onOff = []string{"on", "off"}
 
 // Settings are all choices but the files, which have a syntax of their own.

@@ -10,6 +10,7 @@ import (
 	"github.com/scopefs/scopefs/cgroup"
 	"github.com/scopefs/scopefs/fs/container"
 	"github.com/scopefs/scopefs/fs/host"
+	"github.com/scopefs/scopefs/fs/policy"
 	"github.com/scopefs/scopefs/fs/view"
 )
 
@@ -48,7 +49,7 @@ var files = numbered([]File{
 	},
 	{
 		Path: "proc/stat", Mode: 0o444, render: view.Stat,
-		host: host.NeedStat | host.NeedCPULists, container: container.NeedTimes | container.NeedLoad,
+		host: host.NeedStat | host.NeedCPULists | host.NeedTimeNS, container: container.NeedTimes | container.NeedLoad,
 	},
 	{
 		Path: "proc/cpuinfo", Mode: 0o444, render: view.Cpuinfo,
@@ -60,7 +61,7 @@ var files = numbered([]File{
 	},
 	{
 		Path: "proc/uptime", Mode: 0o444, render: view.Uptime,
-		host: host.NeedUptime | host.NeedCPULists, container: container.NeedAge | container.NeedTimes,
+		host: host.NeedUptime | host.NeedCPULists | host.NeedTimeNS, container: container.NeedAge | container.NeedTimes,
 	},
 	{
 		Path: "proc/swaps", Mode: 0o444, render: view.Swaps,
@@ -74,6 +75,19 @@ var files = numbered([]File{
 	pressure(cgroup.PressureMemory),
 	pressure(cgroup.PressureIO),
 	pressure(cgroup.PressureIRQ),
+	{
+		Path: "proc/diskstats", Mode: 0o444, render: view.Diskstats,
+		host: host.NeedDiskstats, container: container.NeedIO,
+	},
+	{
+		Path: "proc/vmstat", Mode: 0o444, render: view.VMStat,
+		host:      host.NeedVMStat | host.NeedMeminfo,
+		container: container.NeedMemory | container.NeedEvents | container.NeedIO,
+	},
+	{
+		Path: "proc/slabinfo", Mode: 0o400, render: view.Slabinfo,
+		host: host.NeedSlabinfo, container: container.NeedMemory | container.NeedSlabinfo,
+	},
 })
 
 func numbered(list []File) []File {
@@ -123,8 +137,11 @@ func Find(name string) (*File, error) {
 	return nil, fmt.Errorf("no virtual file %q; there are %s", name, strings.Join(Paths(), ", "))
 }
 
-// Render appends to dst what the file says in a container, c, or on the machine itself with c nil. reader is the task
-// that reads, 0 if it is not known. An error leaves dst as it was.
+// Shown says whether a policy shows the container's numbers in the file, and not the kernel's.
+func (f *File) Shown(p *policy.Policy) bool { return p.Shows(f.name) }
+
+// Render appends to dst what the file says in a container, c, or on the machine itself with c nil or where the container's
+// policy leaves the file to the kernel. reader is the task that reads, 0 if it is not known. An error leaves dst as it was.
 func (f *File) Render(dst []byte, hostFS *host.FS, c *container.Container, reader int) ([]byte, error) {
 	w := works.Get().(*work)
 	defer works.Put(w)
@@ -153,7 +170,10 @@ func (f *File) snapshot(w *work, hostFS *host.FS, c *container.Container, reader
 	if err := hostFS.Snapshot(need, &w.host); err != nil {
 		return nil, err
 	}
-	if c == nil {
+	if need&host.NeedTimeNS != 0 && !hostFS.ReadTimeNS(reader, &w.host) {
+		hostFS.ReadTimeNS(c.Init(), &w.host)
+	}
+	if c == nil || !f.Shown(c.Policy()) {
 		return nil, nil
 	}
 	if err := c.Snapshot(f.container, &w.host, reader, &w.container); err != nil {

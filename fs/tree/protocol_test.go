@@ -86,7 +86,7 @@ func mountOn(t testing.TB, m *fixture.Machine, opts container.Options) *client {
 	if _, errno := c.call(opInit, 0, 0, bytesOf(&in)[inHeaderSize:], 64+outHeaderSize); errno != 0 {
 		t.Fatalf("INIT: errno %d", errno)
 	}
-	if _, err := reg.Announce("web", 20); err != nil {
+	if _, err := reg.Announce("web", 20, nil); err != nil {
 		t.Fatal(err)
 	}
 	return c

@@ -179,7 +179,7 @@ func (t *Tree) size(n node, f *File, c *container.Container, pid int, hint func(
 	if !exact {
 		size = hint()
 	}
-	if exact || !pinned(n, c) {
+	if exact || !pinned(n, c) || c != nil && c.Policy().Reader == policy.Caller {
 		timeout = 0 // of the next reader it may be another one
 	}
 	out.Size = size
@@ -212,13 +212,10 @@ func (t *Tree) sizeHint(f *File, c *container.Container) uint64 {
 	return (uint64(length) + growth + page - 1) / page * page
 }
 
-// pinned says that all who read the inode of a node are shown this container: in its own tree, and in the shared one where
-// its files were bound from inside of it.
+// pinned says that the inode of a node is this container's: in its own tree, unless others are shown there in its place,
+// and in the shared one where its files were bound from inside of it.
 func pinned(n node, c *container.Container) bool {
-	switch {
-	case n.own():
-		return true
-	case c == nil:
+	if c == nil {
 		return n.slot() == 0
 	}
 	return n.slot() == c.Slot
@@ -235,7 +232,7 @@ func (t *Tree) lengths(c *container.Container) *container.Lengths {
 // identify is whose numbers an open of the node shows; nil: the machine's.
 func (t *Tree) identify(n node, pid int, f *File) *container.Container {
 	if n.own() {
-		c := t.registry.BySlot(n.slot())
+		c := t.registry.ResolveIn(n.slot(), pid)
 		if c == nil {
 			t.Fallbacks.count(f.Path, "forgotten", errors.New("the container is not announced any more"))
 		}
@@ -250,7 +247,7 @@ func (t *Tree) identify(n node, pid int, f *File) *container.Container {
 
 // shown is whose numbers a file shows, c's or with nil the machine's.
 func (t *Tree) shown(f *File, c *container.Container) *container.Container {
-	if c == nil || !c.Policy().Shows(f.name) {
+	if c == nil || !f.Shown(c.Policy()) {
 		return nil
 	}
 	return c
@@ -258,7 +255,7 @@ func (t *Tree) shown(f *File, c *container.Container) *container.Container {
 
 // render renders the container's numbers, or the machine's where the container's can't be read or are not wanted.
 func (t *Tree) render(dst []byte, f *File, c *container.Container, reader int) ([]byte, error) {
-	out, err := f.Render(dst, t.host, t.shown(f, c), reader)
+	out, err := f.Render(dst, t.host, c, reader)
 	if t.fallsBack(f, err) {
 		out, err = f.Render(dst, t.host, nil, reader)
 	}
@@ -327,9 +324,7 @@ func (t *Tree) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.
 	if pinned(n, h.container) {
 		t.pages.open(h, int(in.Pid))
 	}
-	if !n.own() {
-		t.turns.wait(h)
-	}
+	t.turns.wait(h)
 	out.Fh = t.handles.add(h)
 	out.OpenFlags = fuse.FOPEN_DIRECT_IO | fuse.FOPEN_NOFLUSH
 	return fuse.OK
@@ -348,9 +343,7 @@ func (t *Tree) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadRe
 	paged := in.ReadFlags&fuse.READ_LOCKOWNER == 0
 	switch {
 	case paged && pinned(h.node, h.container):
-		if !h.node.own() {
-			t.turns.read(h)
-		}
+		t.turns.read(h)
 		n, err = t.pages.read(h, buf, in.Offset, render)
 	case paged:
 		t.turns.read(h)

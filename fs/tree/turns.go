@@ -1,14 +1,16 @@
 package tree
 
 import (
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// turns keeps containers apart that read one inode of the shared tree through the kernel's page cache (see pages), as where
-// the host bound it for all of them: what one read there the other would get. The kernel empties the cache at every
-// open, so containers are let in one after the other: an open waits while handles of another may still read there.
+// turns keeps containers apart that read one inode through the kernel's page cache (see pages), as where the host bound it
+// for all of them, or where the cgroups in a container are shown each its own (policy.Caller): what one read there the
+// other would get. The kernel empties the cache at every open, so containers are let in one after the other: an open
+// waits while handles of another may still read there.
 //
 // An inode takes turns from the first read through the page cache on, until it has seen none for a while. A handle's
 // turn ends when it is closed, when it turns out to be read with read(2), or after turnFor.
@@ -91,6 +93,7 @@ func (t *turns) read(h *handle) {
 		if t.inodes == nil {
 			t.inodes = map[node]*turn{}
 		}
+		maps.DeleteFunc(t.inodes, func(_ node, i *turn) bool { return time.Since(i.used) > forgetAfter && !i.busy() })
 		i = &turn{slot: h.slot(), readers: map[*handle]time.Time{}, changed: make(chan struct{})}
 		i.enter(h)
 		t.inodes[h.node] = i

@@ -17,6 +17,10 @@ const Hz = 100
 type Container struct {
 	// Memory is nil where only the root of the memory hierarchy applies.
 	Memory *cgroup.Memory
+	// Mems are the NUMA nodes that it may use memory of, ascending; empty: all.
+	Mems []int
+	// NUMA is where its memory lies; nil where the kernel does not count that.
+	NUMA *cgroup.NUMAStat
 	// Policy is how it is shown; its CPUSource and CPURounding are in CPUs already.
 	Policy policy.Policy
 
@@ -28,6 +32,13 @@ type Container struct {
 	// Times are the counters of /proc/stat, from the CPU ledger. nil: the machine's rows of CPUs are shown. Of no use
 	// without CPUs.
 	Times *CPUTimes
+
+	// IO is nil where only the root of the block I/O hierarchy applies, or where no cgroup of the path has the controller.
+	IO *IO
+	// Events are the counters of memory.stat; nil where Memory is.
+	Events *cgroup.MemoryEvents
+	// Slabinfo is v1's memory.kmem.slabinfo; empty where the kernel has none.
+	Slabinfo []byte
 
 	// Load is what the load sampler knows. nil: the machine's.
 	Load *Load
@@ -58,6 +69,13 @@ type CPUTimes struct {
 // CPURow is one row of /proc/stat in USER_HZ ticks. Every counter only grows.
 type CPURow struct{ User, Nice, System, Idle, Steal uint64 }
 
+// IO is the block I/O of a container. Every counter only grows.
+type IO struct {
+	cgroup.IO
+	// Read and Written are the bytes of all devices, of those too that went away.
+	Read, Written uint64
+}
+
 // Load is the load of a container.
 type Load struct {
 	// Avg are the exponential averages over 1, 5 and 15 minutes in the kernel's fixed point: 11 bits of fraction
@@ -67,4 +85,7 @@ type Load struct {
 	Running, Blocked, Total int
 	// LastPID is the newest pid in the reader's pid namespace.
 	LastPID int
+	// Kernel says that Avg, Running and Blocked are the kernel's (cpuacct.proc_stat of Alibaba Cloud Linux) and not the load
+	// sampler's.
+	Kernel bool
 }

@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"github.com/scopefs/scopefs/fs/host"
+	"github.com/scopefs/scopefs/fs/policy"
 )
 
 // statColumns is how many columns of a cpu row of /proc/stat are known: user, nice, system, idle, iowait, irq, softirq,
@@ -25,10 +26,14 @@ func hasTimes(c *Container) bool { return c.Times != nil && len(c.CPUs) > 0 }
 
 // Stat renders /proc/stat: the cpu row and one row for each visible CPU from the container's counters, or, where they
 // are not known, from the machine's rows of the physical CPUs behind them; procs_running and procs_blocked from the
-// load sampler; every other line is the machine's. It needs NeedStat.
+// load sampler; the counts of interrupts and context switches are 0 if the policy says so; btime as the kernel shows it in
+// the reader's time namespace; every other line is the machine's. It needs NeedStat and NeedTimeNS.
 func Stat(dst []byte, h *host.Snapshot, c *Container) []byte {
-	if c == nil || len(c.CPUs) == 0 && c.Load == nil {
-		return append(dst, h.Stat...)
+	if c == nil {
+		if !shiftsBtime(h) {
+			return append(dst, h.Stat...)
+		}
+		c = &Container{} // of which nothing is known
 	}
 	cpusDone := len(c.CPUs) == 0
 	for rest := h.Stat; len(rest) > 0; {
@@ -41,15 +46,37 @@ func Stat(dst []byte, h *host.Snapshot, c *Container) []byte {
 				dst = appendCPURows(dst, h.Stat, countFields(values), c)
 				cpusDone = true
 			}
+		case c.Policy.Interrupts == policy.Zero && countsInterrupts(key):
+			dst = appendZeros(dst, key, values)
 		case c.Load != nil && string(key) == "procs_running":
 			dst = appendCount(dst, key, runningTasks(c.Load))
 		case c.Load != nil && string(key) == "procs_blocked":
 			dst = appendCount(dst, key, uint64(max(c.Load.Blocked, 0)))
+		case shiftsBtime(h) && string(key) == "btime":
+			dst = appendCount(dst, key, nsBtime(h))
 		default:
 			dst = append(dst, line...)
 		}
 	}
 	return dst
+}
+
+// countsInterrupts says whether a line of the machine counts what no cgroup does.
+func countsInterrupts(key []byte) bool {
+	switch string(key) {
+	case "intr", "softirq", "ctxt":
+		return true
+	}
+	return false
+}
+
+// appendZeros appends a line with a 0 in the place of each value.
+func appendZeros(dst, key, values []byte) []byte {
+	dst = append(dst, key...)
+	for range countFields(values) {
+		dst = append(dst, " 0"...)
+	}
+	return append(dst, '\n')
 }
 
 func appendCount(dst, key []byte, n uint64) []byte {

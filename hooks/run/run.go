@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/scopefs/scopefs/fs/control"
+	"github.com/scopefs/scopefs/fs/policy"
 )
 
 // Exit statuses of failures that are not the command's own, as docker has them.
@@ -30,10 +31,13 @@ const DefaultDir = "/run/scopefs/run"
 type Options struct {
 	Limits
 	Args   []string
+	TimeNS bool   // a time namespace of its own, in which the machine boots as the command starts
 	Rootfs string // "": the host's root
 	Parent string // cgroup in which to make the container's; "": a group of all runs
 	Socket string // of the running daemon; "": control.DefaultSocket
 	Dir    string // for the state; "": DefaultDir
+	// Policy holds the container's own choices of how it is shown.
+	Policy policy.Overrides
 	// Private starts a daemon if none answers on Socket; nil: that is an error.
 	Private PrivateDaemon `json:"-"`
 }
@@ -51,8 +55,16 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // Run runs the command and returns its exit status, 128+n if signal n ended it. Signals to this process go to the
 // command meanwhile. An error is always an [*Error].
-func Run(o Options) (int, error) {
-	status, err := run(o)
+func Run(o Options) (status int, err error) {
+	// The kernel ends the container when the thread that started it ends, so that thread is kept to the end; and its
+	// children are in another time namespace, so it ends with the container.
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		status, err = run(o)
+	}()
+	<-done
 	var e *Error
 	if err != nil && !errors.As(err, &e) {
 		err = &Error{StatusFailed, err}
@@ -64,10 +76,6 @@ func run(o Options) (status int, err error) {
 	if err := o.complete(); err != nil {
 		return 0, err
 	}
-	// The kernel ends the container when the thread that started it ends, so that thread stays to the end.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-
 	s, err := newSession(o.Dir)
 	if err != nil {
 		return 0, err
@@ -92,7 +100,12 @@ func run(o Options) (status int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	c, err := start(g)
+	if o.TimeNS {
+		if err := unshareTime(); err != nil {
+			return 0, err
+		}
+	}
+	c, err := start(g, o.TimeNS)
 	if err != nil {
 		return 0, err
 	}
@@ -109,6 +122,9 @@ func (o *Options) complete() error {
 	}
 	if err := o.check(); err != nil {
 		return err
+	}
+	if _, err := (policy.Policy{}).With(o.Policy); err != nil {
+		return fmt.Errorf("--policy: %w", err)
 	}
 	if o.Rootfs != "" {
 		abs, err := filepath.Abs(o.Rootfs)
@@ -151,9 +167,11 @@ func (s *session) handshake(c *child, o Options) error {
 			return fmt.Errorf("detach the private daemon's mount: %w", err)
 		}
 	}
-	if v.View, err = control.Announce(ctx, s.Socket, s.id, c.pid()); err != nil {
+	announced, err := control.Call(ctx, s.Socket, control.Request{Op: control.OpAnnounce, ID: s.id, PID: c.pid(), Policy: o.Policy})
+	if err != nil {
 		return err
 	}
+	v.View = announced.View
 	c.send(v)
 	if err := c.expect(executing); err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/scopefs/scopefs/fs/control"
+	"github.com/scopefs/scopefs/fs/policy"
 	"github.com/scopefs/scopefs/fs/tree"
 )
 
@@ -35,6 +36,8 @@ type options struct {
 	// sharePID leaves the container in the host's pid namespace.
 	sharePID bool
 	comm     string // of its init
+	// policy holds the choices that it is announced with (ownTree).
+	policy policy.Overrides
 	// in makes it inside another container: in its mounts, a child of its pid namespace.
 	in *container
 }
@@ -101,10 +104,11 @@ func tryContainer(t testing.TB, d *daemon, g *group, o options) (*container, err
 	var bind orders
 	switch o.bind {
 	case ownTree, ownFUSE:
-		v, err := control.Announce(t.Context(), d.socket, c.id, c.pid)
+		resp, err := control.Call(t.Context(), d.socket, control.Request{Op: control.OpAnnounce, ID: c.id, PID: c.pid, Policy: o.policy})
 		if err != nil {
 			return nil, err
 		}
+		v := resp.View
 		if o.bind == ownFUSE {
 			v.Direct = nil
 		}

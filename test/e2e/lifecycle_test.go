@@ -105,7 +105,6 @@ func TestEnd(t *testing.T) {
 	for name, end := range map[string]func(d *daemon) error{
 		"SIGTERM": func(d *daemon) error { return syscall.Kill(d.cmd.Process.Pid, syscall.SIGTERM) },
 		"SIGINT":  func(d *daemon) error { return syscall.Kill(d.cmd.Process.Pid, syscall.SIGINT) },
-		"SIGHUP":  func(d *daemon) error { return syscall.Kill(d.cmd.Process.Pid, syscall.SIGHUP) },
 		"SIGQUIT": func(d *daemon) error { return syscall.Kill(d.cmd.Process.Pid, syscall.SIGQUIT) },
 		"umount": func(d *daemon) error {
 			return errors.Join(unix.Unmount(d.compat, 0), unix.Unmount(d.mount, 0))
