@@ -29,7 +29,7 @@ var sysFiles = map[string]*regexp.Regexp{
 	cpuDir + "/kernel_max":                       regexp.MustCompile(`\A\d+\n\z`),
 	cpuDir + "/cpu0/topology/core_siblings_list": cpuList,
 	cpuDir + "/cpu0/topology/core_siblings":      regexp.MustCompile(`\A[\da-f]+(,[\da-f]{8})*\n\z`),
-	cpuDir + "/cpu0/uevent":                      regexp.MustCompile(`\A(\w+=.*\n)*\z`),
+	cpuDir + "/cpu0/uevent":                      regexp.MustCompile(`\A(\w+=.*\n+)*\z`),
 }
 
 // playServe is a daemon with a policy: the arguments are its directory and a setting with its value.
