@@ -34,6 +34,7 @@ func init() {
 		"below":   playBelow,
 		"hook":    playHook,
 		"loop":    playLoop,
+		"walk":    playWalk,
 		"nobody":  playNobody,
 		"touch":   playTouch,
 		"burn":    playBurn,
