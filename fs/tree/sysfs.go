@@ -136,7 +136,11 @@ var numberings = []numbering{
 	{"cpu", (*look).physicalCPU, (*look).cpuNumber},
 	{"policy", (*look).machinePolicy, (*look).policyNumber},
 	{"node", (*look).seenNode, (*look).seenNode},
+	{"memory", unseen, unseen},
 }
+
+// unseen hides the blocks that the machine's memory is made of: how many there are says its size, and none is a container's.
+func unseen(*look, int) (int, bool) { return 0, false }
 
 // splitNumber cuts a name such as "cpu5" in two; kind is nil for any other name.
 func splitNumber(name string) (kind *numbering, number int) {

@@ -47,8 +47,6 @@ var sysRules = []sysRule{
 	{pattern: "node/node*/distance", rewrite: view.NodeDistance},
 	{pattern: "node/node*/meminfo", rewrite: view.NodeMeminfo, host: host.NeedMeminfo, container: container.NeedMemory | container.NeedNUMA},
 	{pattern: "node/node*/vmstat", rewrite: view.NodeVmstat, host: host.NeedMeminfo, container: container.NeedMemory | container.NeedNUMA},
-	// The blocks that the machine's memory is made of: how many there are says its size, and none is the container's.
-	{pattern: "node/node*/memory[0-9]*", hidden: true},
 }
 
 func ruleFor(sysPath string) *sysRule {
