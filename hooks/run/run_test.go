@@ -153,6 +153,7 @@ func (h *host) checkEmpty() {
 
 func (h *host) command(o Options, args ...string) *exec.Cmd {
 	o.Args, o.Dir, o.Parent = args, h.dir, h.parent
+	o.TimeNS = o.TimeNS || inTimeNS
 	if o.Socket == "" {
 		o.Socket = filepath.Join(h.dir, "no.sock")
 	}
@@ -248,6 +249,14 @@ func (h *host) started(script string) *exec.Cmd {
 	return cmd
 }
 
+// noticed is how long run takes to notice that the command runs; a guest of test/vm is some ten times slower.
+var noticed = func() time.Duration {
+	if os.Getenv("SCOPEFS_VM") != "" {
+		return 500 * time.Millisecond
+	}
+	return 20 * time.Millisecond
+}()
+
 func TestSignals(t *testing.T) {
 	h := newHost(t)
 	for _, c := range []struct {
@@ -272,9 +281,9 @@ func TestSignals(t *testing.T) {
 		{"echo; sleep 0.3; exit 5", unix.SIGWINCH, 5},
 	} {
 		cmd := h.started(c.script)
-		time.Sleep(20 * time.Millisecond) // for the exec
+		time.Sleep(noticed)
 		cmd.Process.Signal(c.sig)
-		late := time.AfterFunc(5*time.Second, func() { cmd.Process.Kill() })
+		late := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
 		cmd.Wait()
 		late.Stop()
 		if got := cmd.ProcessState.ExitCode(); got != c.status {
@@ -285,8 +294,8 @@ func TestSignals(t *testing.T) {
 
 func TestSuspend(t *testing.T) {
 	h := newHost(t)
-	cmd := h.started("echo; exec sleep 0.2")
-	time.Sleep(20 * time.Millisecond)
+	cmd := h.started("echo; exec sleep 1")
+	time.Sleep(noticed)
 	cmd.Process.Signal(unix.SIGTSTP)
 	time.Sleep(400 * time.Millisecond)
 	var ws unix.WaitStatus
