@@ -277,8 +277,8 @@ func TestSignals(t *testing.T) {
 		{"echo; exec sleep 100", unix.SIGTERM, 128 + 15},
 		{"echo; exec sleep 100", unix.SIGINT, 128 + 2},
 		{"echo; exec sleep 100", unix.SIGUSR2, 128 + 12},
-		{"trap '' HUP; echo; sleep 0.3; exit 4", unix.SIGHUP, 4},
-		{"echo; sleep 0.3; exit 5", unix.SIGWINCH, 5},
+		{"trap '' HUP; echo; sleep 1; exit 4", unix.SIGHUP, 4},
+		{"echo; sleep 1; exit 5", unix.SIGWINCH, 5},
 	} {
 		cmd := h.started(c.script)
 		time.Sleep(noticed)
