@@ -21,10 +21,15 @@ type turns struct {
 	inodes map[node]*turn
 }
 
-// turnFor bounds what a descriptor that is kept open costs others.
-const turnFor = 100 * time.Millisecond
+// turnFor bounds what a descriptor that is kept open costs others, and ownTurnFor what it costs them in one container's own
+// tree, where nobody else is kept waiting.
+const (
+	turnFor    = 100 * time.Millisecond
+	ownTurnFor = time.Second
+)
 
 type turn struct {
+	limit   time.Duration
 	slot    uint64 // of the container that reads, 0 for the machine
 	readers map[*handle]time.Time
 	used    time.Time     // the last read through the page cache
@@ -38,11 +43,14 @@ func (t *turns) wait(h *handle) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	timeout := time.After(turnFor)
+	var timeout <-chan time.Time
 	for {
 		i := t.inodes[h.node]
 		if i == nil {
 			return
+		}
+		if timeout == nil {
+			timeout = time.After(i.limit)
 		}
 		if time.Since(i.used) > forgetAfter {
 			delete(t.inodes, h.node)
@@ -76,7 +84,7 @@ func (i *turn) enter(h *handle) {
 // busy says whether a handle may still read through the page cache.
 func (i *turn) busy() bool {
 	for h, since := range i.readers {
-		if time.Since(since) < turnFor {
+		if time.Since(since) < i.limit {
 			return true
 		}
 		delete(i.readers, h)
@@ -94,7 +102,10 @@ func (t *turns) read(h *handle) {
 			t.inodes = map[node]*turn{}
 		}
 		maps.DeleteFunc(t.inodes, func(_ node, i *turn) bool { return time.Since(i.used) > forgetAfter && !i.busy() })
-		i = &turn{slot: h.slot(), readers: map[*handle]time.Time{}, changed: make(chan struct{})}
+		i = &turn{limit: turnFor, slot: h.slot(), readers: map[*handle]time.Time{}, changed: make(chan struct{})}
+		if h.node.own() {
+			i.limit = ownTurnFor
+		}
 		i.enter(h)
 		t.inodes[h.node] = i
 		t.taken.Store(true)

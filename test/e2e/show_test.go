@@ -58,7 +58,14 @@ func TestShow(t *testing.T) {
 				}
 				if file == "proc/stat" && name != "cgroup" && name != "found cgroup" {
 					before, after := parseStat(t, out), parseStat(t, got)
-					notLess(t, "the container after show", before, after)
+					// Each look splits anew what ran since the daemon's last one: a tick of it may change sides.
+					allowed := procStat{}
+					for row, times := range after {
+						times[userTime] += 2
+						times[systemTime] += 2
+						allowed[row] = times
+					}
+					notLess(t, "the container after show", before, allowed)
 					if late := after["cpu"].sum() - before["cpu"].sum(); late > int64(100*timeout(patience).Seconds()) {
 						t.Errorf("show's counters and the container's are %d ticks apart", late)
 					}
