@@ -10,6 +10,7 @@ import (
 	"github.com/scopefs/scopefs/cgroup"
 	"github.com/scopefs/scopefs/fs/container"
 	"github.com/scopefs/scopefs/fs/host"
+	"github.com/scopefs/scopefs/fs/policy"
 	"github.com/scopefs/scopefs/fs/view"
 )
 
@@ -27,6 +28,9 @@ func (t *Tree) SetPollNotifier(f func(kh uint64)) { t.triggers.notify = f }
 // own do as well. They are the kernel's, triggers and all, and need no daemon.
 func (t *Tree) Direct(c *container.Container) map[string]string {
 	direct := map[string]string{}
+	if c.Policy().Reader != policy.Container {
+		return direct // another cgroup's are shown
+	}
 	for i := range files {
 		f := &files[i]
 		if !f.pressure || t.absent[firstFile+entryID(i)] || !c.Policy().Shows(f.name) {
@@ -81,7 +85,11 @@ func (t *Tree) Write(_ <-chan struct{}, in *fuse.WriteIn, text []byte) (uint32, 
 	if h.container != nil {
 		owner = h.container.Paths()
 	}
-	tr, n, err := t.triggers.set(owner, h.slot(), func() (fd int, err error) {
+	slot := h.slot()
+	if h.node.own() {
+		slot = h.node.slot() // also where the policy shows another one in its place
+	}
+	tr, n, err := t.triggers.set(owner, slot, func() (fd int, err error) {
 		err = as(h.privileged, func() error {
 			if c != nil {
 				fd, err = c.OpenPressure(h.file.resource)

@@ -16,6 +16,8 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
+
+	"github.com/scopefs/scopefs/fs/policy"
 )
 
 // fakeWatch stands in for epoll, which knows no files of a fixture. The test makes the events.
@@ -226,6 +228,10 @@ func TestPolicyLeavesPressureToTheKernel(t *testing.T) {
 	}
 	if slices.Contains(c.tree.Files(web.Policy()), "proc/pressure/cpu") {
 		t.Error("the file is bound all the same")
+	}
+	web.Policy().Reader = policy.Parent
+	if direct := c.tree.Direct(web); len(direct) != 0 {
+		t.Errorf("the parent is shown, and %v are bound", direct)
 	}
 }
 
