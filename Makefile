@@ -12,7 +12,7 @@ FUZZTIME  ?= 30s
 BENCHCOUNT ?= 6
 VM        ?= all
 
-.PHONY: help build build-all test test-unit test-e2e test-vm fmt vet lint vuln fuzz bench demo deps clean
+.PHONY: help build build-all test test-unit test-e2e test-vm compat fmt vet lint vuln fuzz bench demo deps clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,7 +30,11 @@ test-unit: ## unit tests under the race detector, fuzz seeds included
 	go test -race $(UNIT)
 
 test-e2e: build ## end to end on this machine: real containers, as root
-	go test -count=1 -timeout 20m ./test/...
+	go test -count=1 -p 1 -timeout 20m ./test/...
+
+compat: ## run real programs in containers and write docs/compat.md (test-e2e checks it)
+	@test/lib/deps.sh build compat
+	go test -count=1 ./test/compat -update
 
 test-vm: ## the same tests in VMs of older and newer kernels: VM="6.1-v2 5.10-v1" selects, JOBS=2 at a time
 	@test/lib/deps.sh build vm
@@ -61,7 +65,7 @@ demo: build ## host and container side by side, under load
 	test/demo.sh
 
 deps: ## install the Debian packages that tests need and that are missing
-	@test/lib/deps.sh build e2e
+	@test/lib/deps.sh build e2e compat
 
-clean: ## remove what make made (not the cache of kernels)
+clean: ## remove what make made (not the caches below ~/.cache/scopefs)
 	rm -rf bin bench.out

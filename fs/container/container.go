@@ -56,6 +56,7 @@ type Container struct {
 	announced bool
 	// of is the slot of the announced container in whose place this one is shown, by the policy's Reader; 0 for any other.
 	of     uint64
+	owner  cgroup.Paths // of that one, or its own
 	policy atomic.Pointer[policy.Policy]
 	// overrides are an announced container's own choices; the registry's lock guards them.
 	overrides policy.Overrides
@@ -71,6 +72,14 @@ type Container struct {
 
 // Policy is how the container is shown.
 func (c *Container) Policy() *policy.Policy { return c.policy.Load() }
+
+// Init is the pid of the container's init, 0 where it has none of its own or has ended; nil has none.
+func (c *Container) Init() int {
+	if c == nil || c.init == nil || !c.init.alive() {
+		return 0
+	}
+	return c.init.pid
+}
 
 // Lengths holds a number of bytes for each virtual file.
 type Lengths [256]atomic.Uint32

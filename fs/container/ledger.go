@@ -145,7 +145,9 @@ func (l *ledger) advance(in *ledgerInput) {
 	}
 	used, throttled := since(&h.Usage, in.usage), since(&h.Throttled, in.throttled)
 	user, system := split(used, since(&h.User, in.user), since(&h.System, in.system), in)
-	nice := min(since(&h.Nice, in.nice), user)
+	grown := since(&h.Nice, in.nice)
+	nice := min(grown, user)
+	h.Nice -= grown - nice // what did not fit, as some kernels count it in ticks, is of the next interval
 
 	capacity := wall * h.Visible
 	room := sub(capacity, used)

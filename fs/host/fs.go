@@ -34,6 +34,8 @@ type FS struct {
 	pageSize uint64
 	thpSize  uint64
 
+	timeNS timeNSs
+
 	// The last parsed /proc/cpuinfo, for ordinary readers and for those of Linux32.
 	parsed, parsed32 parsedCpuinfo
 }
@@ -63,6 +65,7 @@ func Open(root string) (*FS, error) {
 	if text, err := os.ReadFile(filepath.Join("/", root, "sys/kernel/mm/transparent_hugepage/hpage_pmd_size")); err == nil {
 		f.thpSize = number(text)
 	}
+	f.timeNS.find(root)
 	return f, nil
 }
 
@@ -107,18 +110,18 @@ func (f *FS) Close() error {
 	return errors.Join(errs...)
 }
 
-// Snapshot fills dst with what need names and empties the rest. It reuses the buffers of dst, so a warm call allocates
-// nothing (but a /proc/cpuinfo that has become too old). /proc/swaps, offline and the overcommit settings are empty
-// where the kernel has none; any other file that is missing is an error. After an error dst is not to be used.
+// Snapshot fills dst with what need names and empties the rest; the time namespace is the machine's until ReadTimeNS. It
+// reuses the buffers of dst, so a warm call allocates nothing (but a /proc/cpuinfo that has become too old). /proc/swaps,
+// offline and the overcommit settings are empty where the kernel has none; any other file that is missing is an error.
+// After an error dst is not to be used.
 func (f *FS) Snapshot(need Need, dst *Snapshot) error {
-	var now unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
-		return os.NewSyscallError("clock_gettime", err)
-	}
-	dst.Boottime = time.Duration(now.Nano())
 	dst.PageSize, dst.THPSize = f.pageSize, f.thpSize
-
 	var err error
+	if dst.Boottime, err = clock(unix.CLOCK_BOOTTIME); err != nil {
+		return err
+	}
+	dst.TimeNS = TimeNS{}
+
 	read := func(part Need, file *file, buf *[]byte) {
 		*buf = (*buf)[:0]
 		if need&part != 0 && err == nil {

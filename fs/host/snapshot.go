@@ -29,6 +29,7 @@ const (
 	NeedDiskstats
 	NeedVMStat
 	NeedSlabinfo
+	NeedTimeNS // TimeNS; read by FS.ReadTimeNS
 )
 
 // Snapshot is the machine at one moment. Fields that were not asked for are empty. The byte slices are the kernel's
@@ -36,6 +37,8 @@ const (
 type Snapshot struct {
 	// Boottime is CLOCK_BOOTTIME, the clock of /proc/uptime and of starttime in /proc/PID/stat.
 	Boottime time.Duration
+	// TimeNS is the reader's time namespace, see FS.ReadTimeNS.
+	TimeNS TimeNS
 
 	Meminfo []byte   // /proc/meminfo
 	Stat    []byte   // /proc/stat

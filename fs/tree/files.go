@@ -49,7 +49,7 @@ var files = numbered([]File{
 	},
 	{
 		Path: "proc/stat", Mode: 0o444, render: view.Stat,
-		host: host.NeedStat | host.NeedCPULists, container: container.NeedTimes | container.NeedLoad,
+		host: host.NeedStat | host.NeedCPULists | host.NeedTimeNS, container: container.NeedTimes | container.NeedLoad,
 	},
 	{
 		Path: "proc/cpuinfo", Mode: 0o444, render: view.Cpuinfo,
@@ -61,7 +61,7 @@ var files = numbered([]File{
 	},
 	{
 		Path: "proc/uptime", Mode: 0o444, render: view.Uptime,
-		host: host.NeedUptime | host.NeedCPULists, container: container.NeedAge | container.NeedTimes,
+		host: host.NeedUptime | host.NeedCPULists | host.NeedTimeNS, container: container.NeedAge | container.NeedTimes,
 	},
 	{
 		Path: "proc/swaps", Mode: 0o444, render: view.Swaps,
@@ -169,6 +169,9 @@ func (f *File) snapshot(w *work, hostFS *host.FS, c *container.Container, reader
 	}
 	if err := hostFS.Snapshot(need, &w.host); err != nil {
 		return nil, err
+	}
+	if need&host.NeedTimeNS != 0 && !hostFS.ReadTimeNS(reader, &w.host) {
+		hostFS.ReadTimeNS(c.Init(), &w.host)
 	}
 	if c == nil || !f.Shown(c.Policy()) {
 		return nil, nil

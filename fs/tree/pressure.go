@@ -25,11 +25,12 @@ func pressure(r cgroup.Pressure) File {
 func (t *Tree) SetPollNotifier(f func(kh uint64)) { t.triggers.notify = f }
 
 // Direct lists the files that are bound from elsewhere than the container's subtree: its pressure files, where the cgroup's
-// own do as well. They are the kernel's, triggers and all, and need no daemon.
+// own do as well. They are the kernel's, triggers and all, and need no daemon. Where a policy shows another cgroup in the
+// place of the container there are none, as they cannot follow it.
 func (t *Tree) Direct(c *container.Container) map[string]string {
 	direct := map[string]string{}
 	if c.Policy().Reader != policy.Container {
-		return direct // another cgroup's are shown
+		return direct // another cgroup may be shown
 	}
 	for i := range files {
 		f := &files[i]
@@ -83,7 +84,7 @@ func (t *Tree) Write(_ <-chan struct{}, in *fuse.WriteIn, text []byte) (uint32, 
 	c := t.shown(h.file, h.container)
 	var owner cgroup.Paths
 	if h.container != nil {
-		owner = h.container.Paths()
+		owner = h.container.Owner()
 	}
 	slot := h.slot()
 	if h.node.own() {

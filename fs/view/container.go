@@ -81,4 +81,7 @@ type Load struct {
 	Running, Blocked, Total int
 	// LastPID is the newest pid in the reader's pid namespace.
 	LastPID int
+	// Kernel says that Avg, Running and Blocked are the kernel's (cpuacct.proc_stat of Alibaba Cloud Linux) and not the load
+	// sampler's.
+	Kernel bool
 }

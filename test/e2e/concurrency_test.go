@@ -61,6 +61,9 @@ func playLoop(args []string) error {
 	return json.NewEncoder(os.Stdout).Encode(r)
 }
 
+// raceBuilt is held while raceBuild builds.
+var raceBuilt sync.Mutex
+
 // raceBuild is the program under test, built with the race detector where that can be done.
 func raceBuild(t *testing.T) string {
 	t.Helper()
@@ -72,6 +75,11 @@ func raceBuild(t *testing.T) string {
 		return scopefs
 	}
 	path := base + "/scopefs-race"
+	raceBuilt.Lock()
+	defer raceBuilt.Unlock()
+	if _, err := os.Stat(path); err == nil {
+		return path
+	}
 	cmd := exec.Command("go", "build", "-race", "-o", path, "../../cmd/scopefs")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=1")
 	start(t, 5*time.Minute, cmd).wait()

@@ -34,6 +34,7 @@ func init() {
 		"below":   playBelow,
 		"hook":    playHook,
 		"loop":    playLoop,
+		"walk":    playWalk,
 		"nobody":  playNobody,
 		"touch":   playTouch,
 		"burn":    playBurn,
@@ -42,6 +43,7 @@ func init() {
 		"counts":  playCounts,
 		"thread":  playThread,
 		"serve":   playServe,
+		"walk":    playWalk,
 
 		"monitor":  playMonitor,
 		"child":    playChild,

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Install the Debian packages that a purpose needs and this machine lacks:
-#	test/lib/deps.sh build e2e demo vm
+#	test/lib/deps.sh build e2e compat demo vm
 # Silent when nothing is missing. Go is not among them: Debian 12 has an older one.
 set -euo pipefail
 
@@ -22,6 +22,9 @@ mpstat:sysstat
 lstopo-no-graphics:hwloc-nox
 /usr/lib/python3/dist-packages/psutil:python3-psutil
 /sbin/ip:iproute2
+"
+compat="
+runc:runc
 mmdebstrap:mmdebstrap
 /usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring
 "
@@ -49,9 +52,10 @@ for purpose in "$@"; do
 	case $purpose in
 	build) list=$build ;;
 	e2e) list=$e2e ;;
+	compat) list=$compat ;;
 	demo) list=$demo ;;
 	vm) list=$vm ;;
-	*) echo "deps: no such purpose: $purpose (build, e2e, demo, vm)" >&2; exit 2 ;;
+	*) echo "deps: no such purpose: $purpose (build, e2e, compat, demo, vm)" >&2; exit 2 ;;
 	esac
 	for need in $list; do
 		what=${need%%:*} package=${need#*:}
