@@ -30,7 +30,7 @@ func (t *Tree) SetPollNotifier(f func(kh uint64)) { t.triggers.notify = f }
 func (t *Tree) Direct(c *container.Container) map[string]string {
 	direct := map[string]string{}
 	if c.Policy().Reader != policy.Container {
-		return direct
+		return direct // another cgroup may be shown
 	}
 	for i := range files {
 		f := &files[i]
@@ -86,7 +86,11 @@ func (t *Tree) Write(_ <-chan struct{}, in *fuse.WriteIn, text []byte) (uint32, 
 	if h.container != nil {
 		owner = h.container.Owner()
 	}
-	tr, n, err := t.triggers.set(owner, h.slot(), func() (fd int, err error) {
+	slot := h.slot()
+	if h.node.own() {
+		slot = h.node.slot() // also where the policy shows another one in its place
+	}
+	tr, n, err := t.triggers.set(owner, slot, func() (fd int, err error) {
 		err = as(h.privileged, func() error {
 			if c != nil {
 				fd, err = c.OpenPressure(h.file.resource)
