@@ -32,8 +32,8 @@ const (
 	kB   = 1024
 
 	cpuTree = "/sys/devices/system/cpu"
-	// Without the dots as soon as the numbers in it are the container's.
-	nodeTree = "/sys/devices/system/node/…"
+	// With a / in front as soon as the numbers in it are the container's.
+	nodeTree = "sys/devices/system/node"
 )
 
 // clients are the rows of the page, in its order. A number is the container's unless its row says otherwise.
