@@ -28,6 +28,7 @@ type usageFiles struct {
 	path                          string
 	stat                          *file // v2: cpu.stat
 	total, user, sys, ticks, each *file // v1, cpuacct.*
+	alibaba                       alibabaFiles
 }
 
 func newCPUFiles(levels []level, version Version, usage []level, usageVersion Version) cpuFiles {
@@ -57,6 +58,7 @@ func newCPUFiles(levels []level, version Version, usage []level, usageVersion Ve
 		u.sys = d.file("cpuacct.usage_sys")
 		u.ticks = d.file("cpuacct.stat")
 		u.each = d.file("cpuacct.usage_all")
+		u.alibaba = newAlibabaFiles(d)
 	}
 	return c
 }
@@ -176,10 +178,13 @@ func (u *usageFiles) read(s *scratch, c *CPU) error {
 	return nil
 }
 
-// readV1 prefers the files in ns; cpuacct.stat, older than Linux 4.7's usage_user, counts ticks.
+// readV1 prefers cpuacct.proc_stat, and then the files in ns; cpuacct.stat, older than Linux 4.7's usage_user, counts ticks.
 func (u *usageFiles) readV1(s *scratch, c *CPU) (err error) {
 	var ok bool
 	if c.Usage, err = optional(u.total, s, parseNumber); err != nil {
+		return err
+	}
+	if ok, err = u.alibaba.readUsage(s, c); ok || err != nil {
 		return err
 	}
 	if c.User, ok, err = parse(u.user, s, parseNumber); err != nil {

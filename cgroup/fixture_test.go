@@ -16,7 +16,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // fixtures are the archives in testdata. Their heads say where the files are from. There is none of a 4.19 kernel, as
 // none could be had: testdata/memory.stat-4.19 has the keys and the order of that version's memcg_stat_show, and
 // invented numbers.
-var fixtures = []string{"v2-6.1", "v2-5.10", "v1-6.1", "v1-5.10", "hybrid-6.18"}
+var fixtures = []string{"v2-6.1", "v2-5.10", "v1-6.1", "v1-5.10", "hybrid-6.18", "v1-alibaba-4.19", "v1-alibaba-5.10"}
 
 // fixture unpacks an archive.
 func fixture(t testing.TB, name string) (root string) {
@@ -94,8 +94,11 @@ func container(t testing.TB, root string) Paths {
 type reading struct {
 	Memory    Memory
 	CPU       CPU
+	IO        IO
+	Events    map[string]uint64
 	PerCPU    []CPUUsage
 	Usage     uint64
+	Load      *Load `json:",omitempty"` // where the kernel keeps one
 	TaskCount uint64
 	Tasks     []int
 	Procs     []int
@@ -112,10 +115,26 @@ func read(t testing.TB, g *Group) (r reading) {
 	var err error
 	must(g.ReadMemory(&r.Memory))
 	must(g.ReadCPU(&r.CPU))
+	must(g.ReadIO(&r.IO))
+	var events MemoryEvents
+	must(g.ReadMemoryEvents(&events))
+	if events.Version != V0 {
+		r.Events = map[string]uint64{}
+	}
+	for i, known := range events.Known {
+		if known {
+			r.Events[Event(i).String()] = events.Count[i]
+		}
+	}
 	r.PerCPU, err = g.ReadPerCPU(nil)
 	must(err)
 	r.Usage, err = g.ReadUsage()
 	must(err)
+	load, ok, err := g.ReadLoad()
+	must(err)
+	if ok {
+		r.Load = &load
+	}
 	r.TaskCount, _ = g.TaskCount()
 	must(g.Tasks(func(tid int) error { r.Tasks = append(r.Tasks, tid); return nil }))
 	must(g.Procs(func(pid int) error { r.Procs = append(r.Procs, pid); return nil }))

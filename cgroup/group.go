@@ -78,6 +78,9 @@ type Group struct {
 	// pressure holds the places of each file, the best first.
 	pressure [Pressures][]pressureFile
 	pids     *file // pids.current; nil without one
+
+	io       ioFiles
+	slabinfo slabinfoFile
 }
 
 // Open returns the Group of p. It fails with [ErrGone] if there is no such cgroup.
@@ -134,6 +137,10 @@ func (g *Group) build() error {
 	g.pressure = newPressureFiles(own...)
 	if versions[pids] != V0 {
 		g.pids = chains[pids][0].dir.file("pids.current")
+	}
+	g.io = newIOFiles(chains[blkio], versions[blkio])
+	if versions[memory] == V1 {
+		g.slabinfo.file = chains[memory][0].dir.file("memory.kmem.slabinfo")
 	}
 	return nil
 }

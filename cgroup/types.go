@@ -94,10 +94,13 @@ type CPU struct {
 	// Usage is the CPU time used so far, in ns: usage_usec of cpu.stat | cpuacct.usage.
 	Usage uint64
 	// User and System are how it was spent, in ns: user_usec and system_usec of cpu.stat | cpuacct.usage_user and
-	// usage_sys, else cpuacct.stat. Some v1 kernels (5.10) sample these at ticks and count only a part of Usage.
+	// usage_sys, else cpuacct.stat; cpuacct.proc_stat where there is one. Some v1 kernels (5.10) sample these at ticks and count only a part of Usage.
 	User, System uint64
-	// Nice is the part of User, in ns, that ran at a positive nice value: nice_usec of cpu.stat; 0 where there is none.
+	// Nice is the part of User, in ns, that ran at a positive nice value: nice_usec of cpu.stat, nice of cpuacct.proc_stat;
+	// 0 where there is none.
 	Nice uint64
+	// ProcStat says that User, System and Nice are from cpuacct.proc_stat of Alibaba Cloud Linux.
+	ProcStat bool
 	// UsagePath is the cgroup that User and System are from.
 	UsagePath string
 	// Set is the effective cpuset, ascending; nil where no cpuset controller applies.

@@ -45,6 +45,7 @@ Exit status: the command's; 128+n if signal n ended it; 125 if the container cou
 cannot be executed, 127 if it is not found.`,
 		Example: `  scopefs run --memory 256M --cpus 1.5 -- free -m
   scopefs run --cpuset 0 -- nproc
+  scopefs run --timens -- ps -o lstart,etime,args
   scopefs run --memory 64M --rootfs ./alpine -- /bin/sh`,
 		DisableFlagsInUseLine: true,
 		SilenceUsage:          true,
@@ -83,6 +84,7 @@ cannot be executed, 127 if it is not found.`,
 		return err
 	})
 	f.StringVar(&o.Cpuset, "cpuset", "", "`LIST` of the CPUs that it may run on, such as 0-1")
+	f.BoolVar(&o.TimeNS, "timens", false, "a time namespace of its own: uptime and the time of boot count from its start (Linux 5.6)")
 	f.StringVar(&o.Rootfs, "rootfs", "", "`DIR` to take as the root")
 	f.Func("policy", "how it is shown, a `KEY=VALUE` such as cpu_source=cpuset; repeatable.\n"+policyUsage(), func(text string) error {
 		name, value, ok := strings.Cut(text, "=")

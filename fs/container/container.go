@@ -27,6 +27,9 @@ const (
 	_
 	_
 	_
+	NeedIO       // block I/O
+	NeedEvents   // the counters of memory.stat
+	NeedSlabinfo // the slab caches of v1
 )
 
 // MaxSlot is the highest slot: it has 32 bits of a node id.
@@ -53,6 +56,7 @@ type Container struct {
 	announced bool
 	// of is the slot of the announced container in whose place this one is shown, by the policy's Reader; 0 for any other.
 	of     uint64
+	owner  cgroup.Paths // of that one, or its own
 	policy atomic.Pointer[policy.Policy]
 	// overrides are an announced container's own choices; the registry's lock guards them.
 	overrides policy.Overrides
@@ -68,6 +72,14 @@ type Container struct {
 
 // Policy is how the container is shown.
 func (c *Container) Policy() *policy.Policy { return c.policy.Load() }
+
+// Init is the pid of the container's init, 0 where it has none of its own or has ended; nil has none.
+func (c *Container) Init() int {
+	if c == nil || c.init == nil || !c.init.alive() {
+		return 0
+	}
+	return c.init.pid
+}
 
 // Lengths holds a number of bytes for each virtual file.
 type Lengths [256]atomic.Uint32
@@ -114,7 +126,40 @@ func (c *Container) Snapshot(need Need, h *host.Snapshot, reader int, dst *Snaps
 			v.Pressure[r] = &dst.pressure[r]
 		}
 	}
-	return nil
+	return c.readCounts(need, dst)
+}
+
+// readCounts reads what is not of CPUs but counted in the ledger too, and the slab caches.
+func (c *Container) readCounts(need Need, dst *Snapshot) error {
+	v := &dst.View
+	if need&(NeedIO|NeedEvents) != 0 && c.group.Dir() != "" {
+		ledger, err := c.openLedger()
+		if err != nil {
+			return err
+		}
+		if need&NeedIO != 0 {
+			if err := ledger.io(c.group, &dst.io); err != nil {
+				return err
+			}
+			if dst.io.Version != cgroup.V0 {
+				v.IO = &dst.io
+			}
+		}
+		if need&NeedEvents != 0 {
+			if err := ledger.events(c.group, &dst.events); err != nil {
+				return err
+			}
+			if dst.events.Version != cgroup.V0 {
+				v.Events = &dst.events
+			}
+		}
+	}
+	var err error
+	if need&NeedSlabinfo != 0 {
+		dst.slabinfo, err = c.group.ReadSlabinfo(dst.slabinfo[:0])
+		v.Slabinfo = dst.slabinfo
+	}
+	return err
 }
 
 // Snapshot is the memory of one snapshot, to be used again and again.
@@ -129,10 +174,13 @@ type Snapshot struct {
 	perCPU []cgroup.CPUUsage
 
 	pressure [cgroup.Pressures]cgroup.PressureText
+	io       view.IO
+	events   cgroup.MemoryEvents
+	slabinfo []byte
 }
 
 func (c *Container) readTimes(h *host.Snapshot, dst *Snapshot) error {
-	ledger, err := c.times()
+	ledger, err := c.openLedger()
 	if err != nil {
 		return err
 	}
@@ -160,8 +208,8 @@ func (c *Container) readTimes(h *host.Snapshot, dst *Snapshot) error {
 	return nil
 }
 
-// times opens the ledger on its first use.
-func (c *Container) times() (*ledger, error) {
+// openLedger opens the ledger on its first use.
+func (c *Container) openLedger() (*ledger, error) {
 	c.ledgerMu.Lock()
 	defer c.ledgerMu.Unlock()
 	if c.ledger == nil {

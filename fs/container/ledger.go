@@ -29,6 +29,8 @@ type ledger struct {
 type record struct {
 	head *recordHead
 	rows []row
+	// counts have nothing to do with the CPUs, but live as long.
+	counts *counts
 }
 
 type recordHead struct {
@@ -70,7 +72,32 @@ type ledgerInput struct {
 	perCPU []cgroup.CPUUsage
 }
 
-func newRecord(rows int) *record { return &record{head: &recordHead{}, rows: make([]row, rows)} }
+func newRecord(rows int) *record {
+	return &record{head: &recordHead{}, rows: make([]row, rows), counts: &counts{}}
+}
+
+// io reads a container's block I/O and makes it what to show. One reader at a time: a reading that came late would look
+// like a counter that fell.
+func (l *ledger) io(g *cgroup.Group, dst *view.IO) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	err := g.ReadIO(&dst.IO)
+	if err == nil && dst.Version != cgroup.V0 {
+		l.rec.counts.io(dst)
+	}
+	return err
+}
+
+// events is io for the counters of memory.stat.
+func (l *ledger) events(g *cgroup.Group, dst *cgroup.MemoryEvents) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	err := g.ReadMemoryEvents(dst)
+	if err == nil && dst.Version != cgroup.V0 {
+		l.rec.counts.events(dst)
+	}
+	return err
+}
 
 // times advances the ledger to now and fills dst with what to show.
 func (l *ledger) times(in *ledgerInput, dst *view.CPUTimes) {
@@ -118,7 +145,9 @@ func (l *ledger) advance(in *ledgerInput) {
 	}
 	used, throttled := since(&h.Usage, in.usage), since(&h.Throttled, in.throttled)
 	user, system := split(used, since(&h.User, in.user), since(&h.System, in.system), in)
-	nice := min(since(&h.Nice, in.nice), user)
+	grown := since(&h.Nice, in.nice)
+	nice := min(grown, user)
+	h.Nice -= grown - nice // what did not fit, as some kernels count it in ticks, is of the next interval
 
 	capacity := wall * h.Visible
 	room := sub(capacity, used)

@@ -13,14 +13,18 @@ import (
 )
 
 // ledgerMagic names the layout of a ledger file; a file with another one is started anew.
-const ledgerMagic = 0x73636f7065763032 // "scopev02"
+const ledgerMagic = 0x73636f7065763033 // "scopev03"
 
-// A ledger file is a recordHead, the path of the cgroup directory that it is about, and the rows. It is sparse: only the
-// pages of rows that are visible exist.
+// A ledger file is a recordHead, the path of the cgroup directory that it is about, the counts and the rows. It is sparse:
+// only the pages that are in use exist.
 const (
-	ledgerPath  = 512  // offset of the path, 0-terminated
-	ledgerTable = 4096 // offset of the rows
+	ledgerPath   = 512       // offset of the path, 0-terminated
+	ledgerCounts = 4096      // offset of the counts
+	ledgerTable  = 16 * 1024 // offset of the rows
 )
+
+// The counts fit in before the rows.
+var _ [ledgerTable - ledgerCounts - unsafe.Sizeof(counts{})]struct{}
 
 // openLedger maps the ledger file name in dir, and makes it when it is missing, so that the counters go on where an
 // earlier daemon left them. With dir empty the ledger lives in memory. With private set nothing is written back:
@@ -62,13 +66,14 @@ func openLedger(dir, name, cgroupDir string, rows int, private bool) (*ledger, e
 		return nil, &os.PathError{Op: "mmap", Path: path, Err: err}
 	}
 	rec := &record{
-		head: (*recordHead)(unsafe.Pointer(&data[0])),
-		rows: unsafe.Slice((*row)(unsafe.Pointer(&data[ledgerTable])), rows),
+		head:   (*recordHead)(unsafe.Pointer(&data[0])),
+		counts: (*counts)(unsafe.Pointer(&data[ledgerCounts])),
+		rows:   unsafe.Slice((*row)(unsafe.Pointer(&data[ledgerTable])), rows),
 	}
 	if !rec.sane() {
 		clear(data)
 		rec.head.Magic = ledgerMagic
-		copy(data[ledgerPath:ledgerTable-1], cgroupDir)
+		copy(data[ledgerPath:ledgerCounts-1], cgroupDir)
 	}
 	return &ledger{rec: rec, close: func() error { return unix.Munmap(data) }}, nil
 }
@@ -96,7 +101,7 @@ func sweepLedgers(dir string, inode func(cgroupDir string) (uint64, bool)) error
 		if err != nil {
 			continue // somebody else removed it
 		}
-		buf := make([]byte, ledgerTable)
+		buf := make([]byte, ledgerCounts)
 		n, _ := f.ReadAt(buf, 0)
 		f.Close()
 		if n == len(buf) {

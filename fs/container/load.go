@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/scopefs/scopefs/cgroup"
 	"github.com/scopefs/scopefs/fs/view"
 )
 
@@ -80,15 +81,44 @@ func nextLoad(load, exp, active uint64) uint64 {
 	return n / loadFixed1
 }
 
-// sampleLoad is one step of the sampler. A container that used no CPU time since its tasks were last counted, and had
+// follow takes over what the kernel knows, so that the sampler goes on from there should the kernel stop.
+func (l *loadAvg) follow(now time.Duration, k cgroup.Load) {
+	for i, centi := range k.Avg {
+		l.avg[i] = fixedLoad(centi)
+	}
+	l.tasks.running, l.tasks.blocked = clampInt(k.Running), clampInt(k.Blocked)
+	l.sampled, l.counted = now, false
+}
+
+// fixedLoad is the smallest average in fixed point that is printed as the hundredths; the kernel adds half of one when it
+// prints (fs/proc/loadavg.c).
+func fixedLoad(centi uint64) uint64 {
+	centi = min(centi, math.MaxUint64/loadFixed1)
+	fixed := (centi*loadFixed1 + 99) / 100
+	return fixed - min(fixed, loadFixed1/200)
+}
+
+func clampInt(n uint64) int { return int(min(n, math.MaxInt32)) }
+
+// sampleLoad is one step of the sampler. It has nothing to do where the kernel keeps the load itself. A container that used no CPU time since its tasks were last counted, and had
 // none to count then, still has none: a task that became runnable ran, or used time up to where it blocks. So an idle
 // container costs one read of its usage.
 func (c *Container) sampleLoad(now time.Duration) {
-	usage, err := c.group.ReadUsage()
+	kernel, ok, err := c.group.ReadLoad()
 	if err != nil {
 		return
 	}
 	l := &c.load
+	if ok {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.follow(now, kernel)
+		return
+	}
+	usage, err := c.group.ReadUsage()
+	if err != nil {
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	count := l.tasks
@@ -102,8 +132,12 @@ func (c *Container) sampleLoad(now time.Duration) {
 // readLoad fills dst for a reader.
 func (c *Container) readLoad(now time.Duration, reader int, dst *view.Load) {
 	l := &c.load
+	kernel, known, err := c.group.ReadLoad()
+	dst.Kernel = known && err == nil
 	l.mu.Lock()
-	if !l.counted {
+	if dst.Kernel {
+		l.follow(now, kernel)
+	} else if !l.counted {
 		// Busy now counts as busy at once, rather than from the sampler's next step on; but a container that has just
 		// started has no load yet, only a start.
 		if usage, err := c.group.ReadUsage(); err == nil {
@@ -122,7 +156,10 @@ func (c *Container) readLoad(now time.Duration, reader int, dst *view.Load) {
 	l.mu.Unlock()
 
 	if n, ok := c.group.TaskCount(); ok {
-		dst.Total = int(min(n, math.MaxInt32))
+		dst.Total = clampInt(n)
+	} else if dst.Kernel {
+		dst.Total = 0
+		_ = c.group.Tasks(func(int) error { dst.Total++; return nil })
 	}
 	dst.Running = max(dst.Running, 1) // the reader itself
 	dst.Total = max(dst.Total, dst.Running)

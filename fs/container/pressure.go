@@ -17,8 +17,9 @@ func (c *Container) OpenPressure(r cgroup.Pressure) (fd int, err error) {
 	return c.group.OpenPressure(r)
 }
 
-// Paths are the container's cgroups.
-func (c *Container) Paths() cgroup.Paths { return c.paths }
+// Owner is the cgroups of the container whose bounds what a reader opens counts for: its own, or those of the announced
+// one in whose place it is shown, so that more cgroups in a container do not make for more.
+func (c *Container) Owner() cgroup.Paths { return c.owner }
 
 // DirectPressure is the container's own pressure file, for its processes to use instead of ours: "" where there is none
 // or where the kernel would not let root of the container set triggers. That is so in a user namespace, as the file is

@@ -43,7 +43,7 @@ func TestPressure(t *testing.T) {
 		t.Fatal(err)
 	}
 	unix.Close(fd)
-	if got := c.Paths(); got != (cgroup.Paths{Unified: "/c"}) {
+	if got := c.Owner(); got != (cgroup.Paths{Unified: "/c"}) {
 		t.Errorf("paths %v", got)
 	}
 }

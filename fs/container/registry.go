@@ -264,7 +264,7 @@ func (r *Registry) forget(c *Container) {
 func (r *Registry) discard(c *Container) {
 	alive := c.alive()
 	// A living one that was only found is made again when it is needed.
-	if r.forgotten != nil && (c.announced || !alive) {
+	if r.forgotten != nil && (c.announced || !alive || c.of != 0 && r.bySlot[c.of] == nil) {
 		r.forgotten(c.Slot)
 	}
 	if !alive && r.opts.LedgerDir != "" && !r.opts.ReadOnly {

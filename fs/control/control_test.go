@@ -29,8 +29,8 @@ func (r *registry) Announce(req Request) (Response, error) {
 	defer r.mu.Unlock()
 	r.ids[req.ID] = req.PID
 	const cpu = "proc/pressure/cpu"
-	v := View{Path: "/mnt/c/" + req.ID, Files: []string{"proc/meminfo", cpu}, Direct: map[string]string{cpu: "/sys/fs/cgroup/a/cpu.pressure"}}
-	return Response{View: v, Policy: req.Policy}, nil
+	view := View{Path: "/mnt/c/" + req.ID, Files: []string{"proc/meminfo", cpu}, Direct: map[string]string{cpu: "/sys/fs/cgroup/a/cpu.pressure"}}
+	return Response{View: view, Policy: req.Policy}, nil
 }
 
 func (r *registry) Forget(id string) error {

@@ -27,9 +27,14 @@ type FS struct {
 	online, present, possible, offline             file
 	overcommitRatio, overcommitKbytes              file
 	pressure                                       [cgroup.Pressures]file
+	diskstats, vmstat, slabinfo                    file
 
-	root string
-	sys  sysDirs
+	root     string
+	sys      sysDirs
+	pageSize uint64
+	thpSize  uint64
+
+	timeNS timeNSs
 
 	// The last parsed /proc/cpuinfo, for ordinary readers and for those of Linux32.
 	parsed, parsed32 parsedCpuinfo
@@ -46,7 +51,7 @@ type parsedCpuinfo struct {
 // Open opens the files below root; "" and "/" are the machine's own. A file that does not exist is no error here:
 // Snapshot reports it when it is asked for and cannot be done without.
 func Open(root string) (*FS, error) {
-	f := &FS{root: root, sys: sysDirs{-1, -1}}
+	f := &FS{root: root, sys: sysDirs{-1, -1}, pageSize: uint64(os.Getpagesize())}
 	for file, path := range f.files() {
 		if err := file.open(filepath.Join("/", root, path)); err != nil {
 			f.Close()
@@ -57,6 +62,10 @@ func Open(root string) (*FS, error) {
 		f.Close()
 		return nil, err
 	}
+	if text, err := os.ReadFile(filepath.Join("/", root, "sys/kernel/mm/transparent_hugepage/hpage_pmd_size")); err == nil {
+		f.thpSize = number(text)
+	}
+	f.timeNS.find(root)
 	return f, nil
 }
 
@@ -78,7 +87,10 @@ func (f *FS) files() func(yield func(*file, string) bool) {
 			yield(&f.pressure[cgroup.PressureCPU], "proc/pressure/cpu") &&
 			yield(&f.pressure[cgroup.PressureMemory], "proc/pressure/memory") &&
 			yield(&f.pressure[cgroup.PressureIO], "proc/pressure/io") &&
-			yield(&f.pressure[cgroup.PressureIRQ], "proc/pressure/irq")
+			yield(&f.pressure[cgroup.PressureIRQ], "proc/pressure/irq") &&
+			yield(&f.diskstats, "proc/diskstats") &&
+			yield(&f.vmstat, "proc/vmstat") &&
+			yield(&f.slabinfo, "proc/slabinfo")
 	}
 }
 
@@ -98,17 +110,18 @@ func (f *FS) Close() error {
 	return errors.Join(errs...)
 }
 
-// Snapshot fills dst with what need names and empties the rest. It reuses the buffers of dst, so a warm call allocates
-// nothing (but a /proc/cpuinfo that has become too old). /proc/swaps, offline and the overcommit settings are empty
-// where the kernel has none; any other file that is missing is an error. After an error dst is not to be used.
+// Snapshot fills dst with what need names and empties the rest; the time namespace is the machine's until ReadTimeNS. It
+// reuses the buffers of dst, so a warm call allocates nothing (but a /proc/cpuinfo that has become too old). /proc/swaps,
+// offline and the overcommit settings are empty where the kernel has none; any other file that is missing is an error.
+// After an error dst is not to be used.
 func (f *FS) Snapshot(need Need, dst *Snapshot) error {
-	var now unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
-		return os.NewSyscallError("clock_gettime", err)
-	}
-	dst.Boottime = time.Duration(now.Nano())
-
+	dst.PageSize, dst.THPSize = f.pageSize, f.thpSize
 	var err error
+	if dst.Boottime, err = clock(unix.CLOCK_BOOTTIME); err != nil {
+		return err
+	}
+	dst.TimeNS = TimeNS{}
+
 	read := func(part Need, file *file, buf *[]byte) {
 		*buf = (*buf)[:0]
 		if need&part != 0 && err == nil {
@@ -116,7 +129,7 @@ func (f *FS) Snapshot(need Need, dst *Snapshot) error {
 		}
 	}
 	optional := func(part Need, file *file, buf *[]byte) {
-		if file.missing() {
+		if file.err == unix.ENOENT {
 			part = 0
 		}
 		read(part, file, buf)
@@ -135,6 +148,9 @@ func (f *FS) Snapshot(need Need, dst *Snapshot) error {
 	for r := range cgroup.Pressures {
 		read(NeedPressure(r), &f.pressure[r], &dst.Pressure[r])
 	}
+	read(NeedDiskstats, &f.diskstats, &dst.Diskstats)
+	read(NeedVMStat, &f.vmstat, &dst.VMStat)
+	read(NeedSlabinfo, &f.slabinfo, &dst.Slabinfo)
 	if err != nil {
 		return err
 	}
@@ -182,13 +198,14 @@ const minRead = 4096
 type file struct {
 	path string
 	f    *os.File // nil where the file does not exist
+	err  error    // why it is nil
 
 	// mu makes one reader read all of it. The kernel keeps the text of a seq file per open file: two readers that took
 	// turns would be given the first part of one text and the second part of another.
 	mu sync.Mutex
 }
 
-// open opens the file; one that does not exist is no error. It is unix.Open and not os.Open, which would register the
+// open opens the file; one that does not exist, or that only root may read, is no error before it is read. It is unix.Open and not os.Open, which would register the
 // descriptor with Go's poller: files of kernfs accept that, and wake it up for nothing.
 func (f *file) open(path string) error {
 	f.path = path
@@ -199,7 +216,8 @@ func (f *file) open(path string) error {
 			f.f = os.NewFile(uintptr(fd), path)
 			return nil
 		case unix.EINTR:
-		case unix.ENOENT:
+		case unix.ENOENT, unix.EACCES:
+			f.err = err
 			return nil
 		default:
 			return &fs.PathError{Op: "open", Path: path, Err: err}
@@ -219,7 +237,7 @@ func (f *file) close() error {
 // read appends the whole file, as it is now, to buf.
 func (f *file) read(buf []byte) ([]byte, error) {
 	if f.missing() {
-		return buf, &fs.PathError{Op: "read", Path: f.path, Err: fs.ErrNotExist}
+		return buf, &fs.PathError{Op: "read", Path: f.path, Err: f.err}
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -17,7 +17,8 @@ import (
 )
 
 // needAll asks for everything.
-const needAll = NeedMeminfo | NeedStat | NeedCpuinfo | NeedSwaps | NeedLoadavg | NeedUptime | NeedCPULists | NeedOvercommit
+const needAll = NeedMeminfo | NeedStat | NeedCpuinfo | NeedSwaps | NeedLoadavg | NeedUptime | NeedCPULists | NeedOvercommit |
+	NeedDiskstats | NeedVMStat | NeedSlabinfo
 
 // writeRoot makes a root with the given files.
 func writeRoot(t *testing.T, files map[string]string) string {
@@ -43,6 +44,9 @@ func fixture() map[string]string {
 		"proc/swaps":                       "Filename\n",
 		"proc/loadavg":                     "0.00 0.01 0.05 1/100 200\n",
 		"proc/uptime":                      "10.00 20.00\n",
+		"proc/diskstats":                   "   8       0 sda 1 2 3 4 5 6 7 8 9 10 11\n",
+		"proc/vmstat":                      "nr_free_pages 10\n",
+		"proc/slabinfo":                    "slabinfo - version: 2.1\n# name\n",
 		"proc/sys/vm/overcommit_ratio":     "60\n",
 		"proc/sys/vm/overcommit_kbytes":    "0\n",
 		"sys/devices/system/cpu/online":    "0-1,3\n",
@@ -50,6 +54,8 @@ func fixture() map[string]string {
 		"sys/devices/system/cpu/possible":  "0-7\n",
 		"sys/devices/system/cpu/offline":   "2,4-7\n",
 		"sys/devices/system/cpu/unrelated": "x",
+
+		"sys/kernel/mm/transparent_hugepage/hpage_pmd_size": "2097152\n",
 	}
 }
 
@@ -75,6 +81,7 @@ func TestSnapshot(t *testing.T) {
 		"proc/uptime": s.Uptime, "proc/cpuinfo": s.Cpuinfo.Raw,
 		"sys/devices/system/cpu/online": s.Online, "sys/devices/system/cpu/present": s.Present,
 		"sys/devices/system/cpu/possible": s.Possible, "sys/devices/system/cpu/offline": s.Offline,
+		"proc/diskstats": s.Diskstats, "proc/vmstat": s.VMStat, "proc/slabinfo": s.Slabinfo,
 	} {
 		if string(got) != files[path] {
 			t.Errorf("%s: got %q, want %q", path, got, files[path])
@@ -85,6 +92,9 @@ func TestSnapshot(t *testing.T) {
 	}
 	if want := (Overcommit{Ratio: 60}); s.Overcommit != want {
 		t.Errorf("Overcommit: got %v, want %v", s.Overcommit, want)
+	}
+	if s.PageSize != uint64(os.Getpagesize()) || s.THPSize != 2<<20 {
+		t.Errorf("PageSize %d, THPSize %d", s.PageSize, s.THPSize)
 	}
 	if len(s.Cpuinfo.Blocks) != 2 {
 		t.Errorf("got %d blocks, want 2", len(s.Cpuinfo.Blocks))
@@ -115,6 +125,7 @@ func TestSnapshotMissing(t *testing.T) {
 	}{
 		{"proc/meminfo", NeedMeminfo}, {"proc/stat", NeedStat}, {"proc/cpuinfo", NeedCpuinfo},
 		{"proc/loadavg", NeedLoadavg}, {"proc/uptime", NeedUptime},
+		{"proc/diskstats", NeedDiskstats}, {"proc/vmstat", NeedVMStat}, {"proc/slabinfo", NeedSlabinfo},
 		{"sys/devices/system/cpu/online", NeedCPULists}, {"sys/devices/system/cpu/present", NeedCPULists},
 		{"sys/devices/system/cpu/possible", NeedCPULists},
 	} {
@@ -141,6 +152,20 @@ func TestOpenError(t *testing.T) {
 	}
 	if _, err := Open(root); !errors.Is(err, unix.ELOOP) || !strings.Contains(err.Error(), "proc/stat") {
 		t.Errorf("got error %v", err)
+	}
+}
+
+// A file that only root may read is an error when it is read, and no earlier.
+func TestSnapshotUnreadable(t *testing.T) {
+	f := open(t, writeRoot(t, fixture()))
+	f.slabinfo.close()
+	f.slabinfo = file{path: "/proc/slabinfo", err: unix.EACCES}
+	var s Snapshot
+	if err := f.Snapshot(needAll, &s); !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "slabinfo") {
+		t.Errorf("got error %v", err)
+	}
+	if err := f.Snapshot(needAll&^NeedSlabinfo, &s); err != nil {
+		t.Errorf("of the other files: %v", err)
 	}
 }
 

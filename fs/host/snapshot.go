@@ -26,6 +26,10 @@ const (
 	_
 	_
 	_
+	NeedDiskstats
+	NeedVMStat
+	NeedSlabinfo
+	NeedTimeNS // TimeNS; read by FS.ReadTimeNS
 )
 
 // Snapshot is the machine at one moment. Fields that were not asked for are empty. The byte slices are the kernel's
@@ -33,6 +37,8 @@ const (
 type Snapshot struct {
 	// Boottime is CLOCK_BOOTTIME, the clock of /proc/uptime and of starttime in /proc/PID/stat.
 	Boottime time.Duration
+	// TimeNS is the reader's time namespace, see FS.ReadTimeNS.
+	TimeNS TimeNS
 
 	Meminfo []byte   // /proc/meminfo
 	Stat    []byte   // /proc/stat
@@ -49,6 +55,14 @@ type Snapshot struct {
 	OnlineCPUs []int
 
 	Overcommit Overcommit
+
+	Diskstats []byte // /proc/diskstats
+	VMStat    []byte // /proc/vmstat
+	Slabinfo  []byte // /proc/slabinfo, which root alone may read
+
+	// PageSize is that of the machine, and THPSize that of a transparent huge page, 0 where the kernel has none; in bytes.
+	// Both are always there.
+	PageSize, THPSize uint64
 
 	overcommitRatio, overcommitKbytes []byte // the texts behind Overcommit
 }

@@ -49,7 +49,7 @@ var files = numbered([]File{
 	},
 	{
 		Path: "proc/stat", Mode: 0o444, render: view.Stat,
-		host: host.NeedStat | host.NeedCPULists, container: container.NeedTimes | container.NeedLoad,
+		host: host.NeedStat | host.NeedCPULists | host.NeedTimeNS, container: container.NeedTimes | container.NeedLoad,
 	},
 	{
 		Path: "proc/cpuinfo", Mode: 0o444, render: view.Cpuinfo,
@@ -61,7 +61,7 @@ var files = numbered([]File{
 	},
 	{
 		Path: "proc/uptime", Mode: 0o444, render: view.Uptime,
-		host: host.NeedUptime | host.NeedCPULists, container: container.NeedAge | container.NeedTimes,
+		host: host.NeedUptime | host.NeedCPULists | host.NeedTimeNS, container: container.NeedAge | container.NeedTimes,
 	},
 	{
 		Path: "proc/swaps", Mode: 0o444, render: view.Swaps,
@@ -75,6 +75,19 @@ var files = numbered([]File{
 	pressure(cgroup.PressureMemory),
 	pressure(cgroup.PressureIO),
 	pressure(cgroup.PressureIRQ),
+	{
+		Path: "proc/diskstats", Mode: 0o444, render: view.Diskstats,
+		host: host.NeedDiskstats, container: container.NeedIO,
+	},
+	{
+		Path: "proc/vmstat", Mode: 0o444, render: view.VMStat,
+		host:      host.NeedVMStat | host.NeedMeminfo,
+		container: container.NeedMemory | container.NeedEvents | container.NeedIO,
+	},
+	{
+		Path: "proc/slabinfo", Mode: 0o400, render: view.Slabinfo,
+		host: host.NeedSlabinfo, container: container.NeedMemory | container.NeedSlabinfo,
+	},
 })
 
 func numbered(list []File) []File {
@@ -156,6 +169,9 @@ func (f *File) snapshot(w *work, hostFS *host.FS, c *container.Container, reader
 	}
 	if err := hostFS.Snapshot(need, &w.host); err != nil {
 		return nil, err
+	}
+	if need&host.NeedTimeNS != 0 && !hostFS.ReadTimeNS(reader, &w.host) {
+		hostFS.ReadTimeNS(c.Init(), &w.host)
 	}
 	if c == nil || !f.Shown(c.Policy()) {
 		return nil, nil

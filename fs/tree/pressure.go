@@ -10,6 +10,7 @@ import (
 	"github.com/scopefs/scopefs/cgroup"
 	"github.com/scopefs/scopefs/fs/container"
 	"github.com/scopefs/scopefs/fs/host"
+	"github.com/scopefs/scopefs/fs/policy"
 	"github.com/scopefs/scopefs/fs/view"
 )
 
@@ -24,9 +25,13 @@ func pressure(r cgroup.Pressure) File {
 func (t *Tree) SetPollNotifier(f func(kh uint64)) { t.triggers.notify = f }
 
 // Direct lists the files that are bound from elsewhere than the container's subtree: its pressure files, where the cgroup's
-// own do as well. They are the kernel's, triggers and all, and need no daemon.
+// own do as well. They are the kernel's, triggers and all, and need no daemon. Where a policy shows another cgroup in the
+// place of the container there are none, as they cannot follow it.
 func (t *Tree) Direct(c *container.Container) map[string]string {
 	direct := map[string]string{}
+	if c.Policy().Reader != policy.Container {
+		return direct
+	}
 	for i := range files {
 		f := &files[i]
 		if !f.pressure || t.absent[firstFile+entryID(i)] || !c.Policy().Shows(f.name) {
@@ -79,7 +84,7 @@ func (t *Tree) Write(_ <-chan struct{}, in *fuse.WriteIn, text []byte) (uint32, 
 	c := t.shown(h.file, h.container)
 	var owner cgroup.Paths
 	if h.container != nil {
-		owner = h.container.Paths()
+		owner = h.container.Owner()
 	}
 	tr, n, err := t.triggers.set(owner, h.slot(), func() (fd int, err error) {
 		err = as(h.privileged, func() error {

@@ -16,6 +16,8 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
+
+	"github.com/scopefs/scopefs/fs/policy"
 )
 
 // fakeWatch stands in for epoll, which knows no files of a fixture. The test makes the events.
@@ -208,7 +210,7 @@ func TestPolicyLeavesPressureToTheKernel(t *testing.T) {
 	n := c.walk(machinePID, "c", "web", "proc", "pressure", "cpu")
 	web := c.reg.ByID("web")
 	defer web.Release()
-	web.Policy().Off = []string{"pressure/cpu"}
+	c.reg.SetPolicy(policy.Policy{Off: []string{"pressure/cpu"}})
 	if got := c.cat(n, webPID); !strings.Contains(got, "total=1000\n") {
 		t.Errorf("%q, want the machine's", got)
 	}
@@ -226,6 +228,10 @@ func TestPolicyLeavesPressureToTheKernel(t *testing.T) {
 	}
 	if slices.Contains(c.tree.Files(web.Policy()), "proc/pressure/cpu") {
 		t.Error("the file is bound all the same")
+	}
+	c.reg.SetPolicy(policy.Policy{Reader: policy.Parent})
+	if direct := c.tree.Direct(web); len(direct) != 0 {
+		t.Errorf("bound directly where another cgroup may be shown: %v", direct)
 	}
 }
 

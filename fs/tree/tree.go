@@ -247,7 +247,7 @@ func (t *Tree) identify(n node, pid int, f *File) *container.Container {
 
 // shown is whose numbers a file shows, c's or with nil the machine's.
 func (t *Tree) shown(f *File, c *container.Container) *container.Container {
-	if c == nil || !c.Policy().Shows(f.name) {
+	if c == nil || !f.Shown(c.Policy()) {
 		return nil
 	}
 	return c

@@ -35,12 +35,12 @@ func TestLayout(t *testing.T) {
 		"by":                            {".", "..", "0"},
 		"by/0":                          {".", "..", "proc", "sys"},
 		"c":                             {".", "..", "web"},
-		"proc":                          {".", "..", "cpuinfo", "loadavg", "meminfo", "pressure", "stat", "swaps", "uptime"},
+		"proc":                          {".", "..", "cpuinfo", "diskstats", "loadavg", "meminfo", "pressure", "slabinfo", "stat", "swaps", "uptime", "vmstat"},
 		"proc/pressure":                 {".", "..", "cpu", "io", "memory"}, // the machine has no irq
 		"sys/devices/system":            {".", "..", "cpu"},
 		"sys/devices/system/cpu":        {".", "..", "offline", "online", "possible", "present"},
 		"c/web":                         {".", "..", "proc", "sys"},
-		"c/web/proc":                    {".", "..", "cpuinfo", "loadavg", "meminfo", "pressure", "stat", "swaps", "uptime"},
+		"c/web/proc":                    {".", "..", "cpuinfo", "diskstats", "loadavg", "meminfo", "pressure", "slabinfo", "stat", "swaps", "uptime", "vmstat"},
 		"c/web/sys/devices/system/cpu/": {".", "..", "offline", "online", "possible", "present"},
 	} {
 		n := c.walk(machinePID, strings.FieldsFunc(path, func(r rune) bool { return r == '/' })...)
@@ -67,7 +67,13 @@ func TestEveryFileInBothTrees(t *testing.T) {
 		if strings.HasPrefix(path, "proc/pressure/") {
 			mode = 0o644 // the machine's
 		}
+		if path == "proc/slabinfo" {
+			mode = 0o400
+		}
 		names := strings.Split(path, "/")
+		if path == "proc/slabinfo" {
+			mode = 0o400
+		}
 		own := c.walk(machinePID, append([]string{"c", "web"}, names...)...)
 		shared := c.walk(webPID, names...)
 		for _, n := range []node{own, shared} {

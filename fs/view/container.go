@@ -29,6 +29,13 @@ type Container struct {
 	// without CPUs.
 	Times *CPUTimes
 
+	// IO is nil where only the root of the block I/O hierarchy applies, or where no cgroup of the path has the controller.
+	IO *IO
+	// Events are the counters of memory.stat; nil where Memory is.
+	Events *cgroup.MemoryEvents
+	// Slabinfo is v1's memory.kmem.slabinfo; empty where the kernel has none.
+	Slabinfo []byte
+
 	// Load is what the load sampler knows. nil: the machine's.
 	Load *Load
 	// Age is the time since the container's init started. Negative: unknown, the machine's uptime is shown.
@@ -58,6 +65,13 @@ type CPUTimes struct {
 // CPURow is one row of /proc/stat in USER_HZ ticks. Every counter only grows.
 type CPURow struct{ User, Nice, System, Idle, Steal uint64 }
 
+// IO is the block I/O of a container. Every counter only grows.
+type IO struct {
+	cgroup.IO
+	// Read and Written are the bytes of all devices, of those too that went away.
+	Read, Written uint64
+}
+
 // Load is the load of a container.
 type Load struct {
 	// Avg are the exponential averages over 1, 5 and 15 minutes in the kernel's fixed point: 11 bits of fraction
@@ -67,4 +81,7 @@ type Load struct {
 	Running, Blocked, Total int
 	// LastPID is the newest pid in the reader's pid namespace.
 	LastPID int
+	// Kernel says that Avg, Running and Blocked are the kernel's (cpuacct.proc_stat of Alibaba Cloud Linux) and not the load
+	// sampler's.
+	Kernel bool
 }

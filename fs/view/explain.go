@@ -14,7 +14,9 @@ import (
 type Number struct {
 	Key   string `json:"key"` // as the file names it
 	Value uint64 `json:"value"`
-	Unit  string `json:"unit"` // "kB", "pages", "CPUs", "ticks" (USER_HZ), "hundredths", "hundredths of %", "µs", "ms", "tasks" or ""
+	// Unit is "kB", "pages", "huge pages", "sectors" (of 512 bytes), "CPUs", "ticks" (USER_HZ), "hundredths",
+	// "hundredths of %", "µs", "ms", "s", "tasks" or "".
+	Unit string `json:"unit"`
 	// Source is the kernel file, or the part of scopefs, that the number is computed from; "" if it is a constant.
 	Source string `json:"source"`
 	// Level is the cgroup that decided; "" if it was the machine, or none.
@@ -30,6 +32,17 @@ const (
 	sourceSampler = "load sampler"
 )
 
+// sourceProcStat is what Alibaba Cloud Linux has of its own.
+const sourceProcStat = "cpuacct.proc_stat"
+
+// source is where the averages and the running and blocked tasks are from.
+func (l *Load) source() string {
+	if l.Kernel {
+		return sourceProcStat
+	}
+	return sourceSampler
+}
+
 // Explain says where the container's numbers in a file come from, in the file's order. file is a path such as
 // "proc/meminfo"; the result is nil for a file, or a container, that shows the machine's numbers. It needs what
 // rendering the file needs.
@@ -43,7 +56,7 @@ func Explain(file string, h *host.Snapshot, c *Container) []Number {
 	case "proc/swaps":
 		return explainSwaps(h, c)
 	case "proc/stat":
-		return slices.Concat(explainCPUs(h, c), explainTimes(c), explainInterrupts(h, c), explainTasks(c))
+		return slices.Concat(explainCPUs(h, c), explainTimes(c), explainInterrupts(h, c), explainBtime(h), explainTasks(c))
 	case "proc/cpuinfo", "sys/devices/system/cpu/online", "sys/devices/system/cpu/present",
 		"sys/devices/system/cpu/offline":
 		return explainCPUs(h, c)
@@ -55,7 +68,13 @@ func Explain(file string, h *host.Snapshot, c *Container) []Number {
 	case "proc/loadavg":
 		return explainLoad(c)
 	case "proc/uptime":
-		return explainUptime(c)
+		return explainUptime(h, c)
+	case "proc/diskstats":
+		return explainDiskstats(h, c)
+	case "proc/vmstat":
+		return explainVMStat(h, c)
+	case "proc/slabinfo":
+		return explainSlabinfo(c)
 	}
 	if resource, ok := strings.CutPrefix(file, "proc/pressure/"); ok {
 		return explainPressure(c, resource)
@@ -231,8 +250,13 @@ func explainTimes(c *Container) []Number {
 	if c.CPU != nil {
 		if c.CPU.Version == cgroup.V1 {
 			n[0].Source, n[1].Source = "cpuacct.usage_user", "cpuacct.usage_sys"
-		} else {
-			n = append(n, Number{Key: "nice", Value: t.Nice, Source: "cpu.stat nice_usec", Level: c.CPU.UsagePath,
+		}
+		nice := "cpu.stat nice_usec"
+		if c.CPU.ProcStat {
+			n[0].Source, n[1].Source, nice = sourceProcStat, sourceProcStat, sourceProcStat
+		}
+		if c.CPU.Version == cgroup.V2 || c.CPU.ProcStat {
+			n = append(n, Number{Key: "nice", Value: t.Nice, Source: nice, Level: c.CPU.UsagePath,
 				Rule: "CPU time used in user space at a positive nice value; 0 where the kernel does not count it"})
 		}
 		n[0].Level, n[1].Level = c.CPU.UsagePath, c.CPU.UsagePath
@@ -273,11 +297,23 @@ func explainTasks(c *Container) []Number {
 		return nil
 	}
 	return []Number{
-		{Key: "procs_running", Value: runningTasks(c.Load), Unit: "tasks", Source: sourceSampler,
+		{Key: "procs_running", Value: runningTasks(c.Load), Unit: "tasks", Source: c.Load.source(),
 			Rule: "runnable tasks of the cgroup's subtree, at least the reader"},
-		{Key: "procs_blocked", Value: uint64(max(c.Load.Blocked, 0)), Unit: "tasks", Source: sourceSampler,
+		{Key: "procs_blocked", Value: uint64(max(c.Load.Blocked, 0)), Unit: "tasks", Source: c.Load.source(),
 			Rule: "tasks of the cgroup's subtree in uninterruptible sleep"},
 	}
+}
+
+// sourceTimeNS is where the offset of a time namespace is from.
+const sourceTimeNS = "/proc/PID/timens_offsets"
+
+// explainBtime is about the one number of a time namespace that /proc/stat has.
+func explainBtime(h *host.Snapshot) []Number {
+	if !shiftsBtime(h) {
+		return nil
+	}
+	return []Number{{Key: "btime", Value: nsBtime(h), Unit: "s", Source: sourceTimeNS,
+		Rule: "boot of the reader's time namespace: the machine's boot − the offset of boottime"}}
 }
 
 // explainLoad gives the averages in hundredths, which Number has no fraction for.
@@ -286,11 +322,11 @@ func explainLoad(c *Container) (n []Number) {
 		return nil
 	}
 	for i, key := range [...]string{"load1", "load5", "load15"} {
-		n = append(n, Number{Key: key, Value: loadCenti(c.Load.Avg[i]), Unit: "hundredths", Source: sourceSampler,
+		n = append(n, Number{Key: key, Value: loadCenti(c.Load.Avg[i]), Unit: "hundredths", Source: c.Load.source(),
 			Rule: "the kernel's average over the runnable and uninterruptible tasks of the cgroup's subtree"})
 	}
 	if c.Load.Total > 0 {
-		n = append(n, Number{Key: "running", Value: runningTasks(c.Load), Unit: "tasks", Source: sourceSampler,
+		n = append(n, Number{Key: "running", Value: runningTasks(c.Load), Unit: "tasks", Source: c.Load.source(),
 			Rule: "runnable tasks of the cgroup's subtree, at least the reader"},
 			Number{Key: "total", Value: totalTasks(c.Load), Unit: "tasks", Source: sourceSampler,
 				Rule: "all tasks of the cgroup's subtree"})
@@ -302,8 +338,12 @@ func explainLoad(c *Container) (n []Number) {
 	return n
 }
 
-func explainUptime(c *Container) (n []Number) {
-	if c.Age >= 0 {
+func explainUptime(h *host.Snapshot, c *Container) (n []Number) {
+	switch {
+	case h.TimeNS.Other:
+		n = append(n, Number{Key: "uptime", Value: uint64(nsUptime(h).Milliseconds()), Unit: "ms", Source: sourceTimeNS,
+			Rule: "time since the boot of the reader's time namespace: the machine's + the offset of boottime"})
+	case c.Age >= 0:
 		n = append(n, Number{Key: "uptime", Value: uint64(c.Age.Milliseconds()), Unit: "ms", Source: "/proc/PID/stat starttime",
 			Rule: "time since the container's init started"})
 	}

@@ -34,6 +34,7 @@ func fuzzContainer(seed uint64) *Container {
 		c.Load = &Load{Avg: [3]uint64{r.Uint64(), r.Uint64() >> 40, 0}, Running: int(r.Int32()) - 1<<30, Blocked: r.IntN(3) - 1,
 			Total: int(r.Int32()) - 1<<30, LastPID: r.IntN(5) - 1}
 	}
+	c.IO, c.Events = randomIO(r), randomEvents(r)
 	return c
 }
 
@@ -108,4 +109,18 @@ func FuzzSwaps(f *testing.F) {
 
 func FuzzCPUOnline(f *testing.F) {
 	fuzzRenderer(f, "sys/devices/system/cpu/online", func(h *host.Snapshot, text []byte) { h.Online = text })
+}
+
+func FuzzDiskstats(f *testing.F) {
+	fuzzRenderer(f, "proc/diskstats", func(h *host.Snapshot, text []byte) { h.Diskstats = text })
+}
+
+func FuzzVMStat(f *testing.F) {
+	fuzzRenderer(f, "proc/vmstat", func(h *host.Snapshot, text []byte) {
+		h.VMStat, h.Meminfo, h.PageSize, h.THPSize = text, []byte(smallMeminfo), 4<<10, 2<<20
+	})
+}
+
+func FuzzSlabinfo(f *testing.F) {
+	fuzzRenderer(f, "proc/slabinfo", func(h *host.Snapshot, text []byte) { h.Slabinfo = text })
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"path"
 	"path/filepath"
@@ -39,6 +40,9 @@ var renderers = []renderer{
 	{"sys/devices/system/cpu/present", CPUPresent, func(h *host.Snapshot) []byte { return h.Present }},
 	{"sys/devices/system/cpu/possible", CPUPossible, func(h *host.Snapshot) []byte { return h.Possible }},
 	{"sys/devices/system/cpu/offline", CPUOffline, func(h *host.Snapshot) []byte { return h.Offline }},
+	{"proc/diskstats", Diskstats, func(h *host.Snapshot) []byte { return h.Diskstats }},
+	{"proc/vmstat", VMStat, func(h *host.Snapshot) []byte { return h.VMStat }},
+	{"proc/slabinfo", Slabinfo, func(h *host.Snapshot) []byte { return h.Slabinfo }},
 }
 
 // A fixture is one archive of testdata: the files of a machine below host/, containers in NAME/container.json, and what
@@ -81,6 +85,9 @@ func readFixture(t testing.TB, name string) *fixture {
 			if err := json.Unmarshal(file.Data, c); err != nil {
 				t.Fatalf("%s: %s: %v", name, file.Name, err)
 			}
+			if err := readEvents(c, file.Data); err != nil {
+				t.Fatalf("%s: %s: %v", name, file.Name, err)
+			}
 			f.containers[dir] = c
 		default:
 			f.want[file.Name] = string(file.Data)
@@ -88,6 +95,24 @@ func readFixture(t testing.TB, name string) *fixture {
 	}
 	f.host = snapshotOf(t, func(path string) []byte { return files["host/"+path] })
 	return f
+}
+
+// readEvents reads the events of a container.json, which are told by their names.
+func readEvents(c *Container, text []byte) error {
+	var named struct {
+		Events struct{ Counts map[string]uint64 }
+	}
+	if err := json.Unmarshal(text, &named); err != nil {
+		return err
+	}
+	for name, n := range named.Events.Counts {
+		event, ok := cgroup.FindEvent([]byte(name))
+		if !ok {
+			return fmt.Errorf("no event %s", name)
+		}
+		c.Events.Count[event], c.Events.Known[event] = n, true
+	}
+	return nil
 }
 
 // snapshotOf makes a snapshot of files, of which any may be missing.
@@ -98,7 +123,8 @@ func snapshotOf(t testing.TB, file func(path string) []byte) *host.Snapshot {
 		Meminfo: file("proc/meminfo"), Stat: file("proc/stat"), Swaps: file("proc/swaps"),
 		Loadavg: file("proc/loadavg"), Uptime: file("proc/uptime"),
 		Online: file(cpus + "online"), Present: file(cpus + "present"), Possible: file(cpus + "possible"),
-		Offline: file(cpus + "offline"),
+		Offline: file(cpus + "offline"), Diskstats: file("proc/diskstats"), VMStat: file("proc/vmstat"),
+		Slabinfo: file("proc/slabinfo"), PageSize: 4 << 10, THPSize: 2 << 20,
 	}
 	if text := file("proc/cpuinfo"); text != nil {
 		h.Cpuinfo = host.ParseCpuinfo(text)

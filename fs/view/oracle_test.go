@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/prometheus/procfs"
+	"github.com/prometheus/procfs/blockdevice"
 
 	"github.com/scopefs/scopefs/cgroup"
 	"github.com/scopefs/scopefs/fs/host"
@@ -37,6 +38,7 @@ func TestProcfsOracle(t *testing.T) {
 				checkMeminfo(t, fs, f, c)
 				checkStat(t, fs, f, c)
 				checkCPUInfo(t, fs, f.host, c)
+				checkDiskstats(t, dir, f, c)
 				if c.Load != nil {
 					load, err := fs.LoadAvg()
 					if err != nil {
@@ -178,5 +180,24 @@ func checkCPUInfo(t *testing.T, fs procfs.FS, h *host.Snapshot, c *Container) {
 				t.Errorf("CPU %d: %q is not in\n%s", i, line, b.Text)
 			}
 		}
+	}
+}
+
+func checkDiskstats(t *testing.T, dir string, f *fixture, c *Container) {
+	if f.host.Diskstats == nil || c.IO == nil {
+		return
+	}
+	fs, err := blockdevice.NewFS(dir, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stats, err := fs.ProcDiskstats()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The containers that do block I/O do the same, on a loop device and on one that is gone.
+	want := blockdevice.IOStats{ReadIOs: 35, ReadSectors: 280, WriteIOs: 128, WriteSectors: 131072, DiscardIOs: 2, DiscardSectors: 4096}
+	if len(stats) != 1 || stats[0].DeviceName != "loop0" || stats[0].MajorNumber != 7 || stats[0].IOStats != want {
+		t.Errorf("diskstats: %+v, want loop0 alone with %+v", stats, want)
 	}
 }

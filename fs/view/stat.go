@@ -26,11 +26,14 @@ func hasTimes(c *Container) bool { return c.Times != nil && len(c.CPUs) > 0 }
 
 // Stat renders /proc/stat: the cpu row and one row for each visible CPU from the container's counters, or, where they
 // are not known, from the machine's rows of the physical CPUs behind them; procs_running and procs_blocked from the
-// load sampler; the counts of interrupts and context switches are 0 if the policy says so; every other line is the
-// machine's. It needs NeedStat.
+// load sampler; the counts of interrupts and context switches are 0 if the policy says so; btime as the kernel shows it in
+// the reader's time namespace; every other line is the machine's. It needs NeedStat and NeedTimeNS.
 func Stat(dst []byte, h *host.Snapshot, c *Container) []byte {
 	if c == nil {
-		return append(dst, h.Stat...)
+		if !shiftsBtime(h) {
+			return append(dst, h.Stat...)
+		}
+		c = &Container{} // of which nothing is known
 	}
 	cpusDone := len(c.CPUs) == 0
 	for rest := h.Stat; len(rest) > 0; {
@@ -49,6 +52,8 @@ func Stat(dst []byte, h *host.Snapshot, c *Container) []byte {
 			dst = appendCount(dst, key, runningTasks(c.Load))
 		case c.Load != nil && string(key) == "procs_blocked":
 			dst = appendCount(dst, key, uint64(max(c.Load.Blocked, 0)))
+		case shiftsBtime(h) && string(key) == "btime":
+			dst = appendCount(dst, key, nsBtime(h))
 		default:
 			dst = append(dst, line...)
 		}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
 	"syscall"
 
@@ -44,70 +43,101 @@ const (
 
 // child is the container's first process: init at first, the command after that.
 type child struct {
-	cmd      *exec.Cmd
+	process  *os.Process
 	sock     *os.File
 	enc      *json.Encoder
 	dec      *json.Decoder
-	group    string     // path of its cgroup
-	finished chan error // of cmd.Wait
+	group    string // path of its cgroup
+	finished chan ended
 }
 
-// start starts init in g. The calling thread is its parent.
-func start(g *group) (*child, error) {
+// ended is what [os.Process.Wait] returns.
+type ended struct {
+	state *os.ProcessState
+	err   error
+}
+
+// start starts init in g, in the time namespace of the calling thread's children if timeNS is set. The calling thread is
+// its parent.
+func start(g *group, timeNS bool) (*child, error) {
 	dir := g.dir()
 	if dir != nil {
 		defer dir.Close()
 	}
-	c, err := clone(dir)
+	c, err := clone(dir, timeNS)
 	if err != nil && dir != nil {
 		// Before Linux 5.7, or where a filter forbids clone3.
 		dir = nil
-		c, err = clone(nil)
+		c, err = clone(nil, timeNS)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("start the container: %w", err)
 	}
 	if dir == nil {
 		if err := g.add(c.pid()); err != nil {
-			c.cmd.Process.Kill()
-			_ = c.cmd.Wait()
+			c.process.Kill()
+			_, _ = c.process.Wait()
 			c.sock.Close()
 			return nil, fmt.Errorf("move the container into its cgroup: %w", err)
 		}
 	}
 	c.group = g.path
-	c.finished = make(chan error, 1)
-	go func() { c.finished <- c.cmd.Wait() }()
+	c.finished = make(chan ended, 1)
+	go func() {
+		state, err := c.process.Wait()
+		c.finished <- ended{state, err}
+	}()
 	return c, nil
 }
 
+// attributes say how to start init.
+type attributes struct {
+	argv   []string
+	flags  uintptr  // of clone(2)
+	cgroup *os.File // nil: that of this process
+	sock   *os.File // to be initSocket
+}
+
+const (
+	self       = "/proc/self/exe"
+	initSocket = 3 // descriptor
+)
+
 // clone starts init, in the cgroup dir if that is not nil.
-func clone(dir *os.File) (*child, error) {
+func clone(dir *os.File, timeNS bool) (*child, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("socketpair", err)
 	}
 	ours, theirs := os.NewFile(uintptr(pair[0]), "init"), os.NewFile(uintptr(pair[1]), "run")
 	defer theirs.Close()
-	cmd := exec.Command("/proc/self/exe", "init")
-	cmd.Args[0] = "scopefs"
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.ExtraFiles = []*os.File{theirs}
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC,
-		Pdeathsig:  unix.SIGKILL,
+	a := &attributes{
+		argv:   []string{"scopefs", "init"},
+		flags:  unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC,
+		cgroup: dir, sock: theirs,
 	}
-	if dir != nil {
-		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(dir.Fd())
+	start := spawn
+	if timeNS {
+		start = fork
 	}
-	if err := cmd.Start(); err != nil {
+	process, err := start(a)
+	if err != nil {
 		ours.Close()
 		return nil, err
 	}
-	return &child{cmd: cmd, sock: ours, enc: json.NewEncoder(ours), dec: json.NewDecoder(ours)}, nil
+	return &child{process: process, sock: ours, enc: json.NewEncoder(ours), dec: json.NewDecoder(ours)}, nil
 }
 
-func (c *child) pid() int { return c.cmd.Process.Pid }
+// spawn starts init as Go starts processes.
+func spawn(a *attributes) (*os.Process, error) {
+	sys := &syscall.SysProcAttr{Cloneflags: a.flags, Pdeathsig: unix.SIGKILL}
+	if a.cgroup != nil {
+		sys.UseCgroupFD, sys.CgroupFD = true, int(a.cgroup.Fd())
+	}
+	return os.StartProcess(self, a.argv, &os.ProcAttr{Files: []*os.File{os.Stdin, os.Stdout, os.Stderr, a.sock}, Sys: sys})
+}
+
+func (c *child) pid() int { return c.process.Pid }
 
 // send sends init a message. One that died does not get it, but may have said why: expect tells.
 func (c *child) send(message any) { _ = c.enc.Encode(message) }
@@ -115,7 +145,7 @@ func (c *child) send(message any) { _ = c.enc.Encode(message) }
 // kill ends the container. PID 1 alone is not enough: the kernel waits for the others, and one that is frozen does not
 // die.
 func (c *child) kill() {
-	c.cmd.Process.Kill()
+	c.process.Kill()
 	for _, dir := range groupDirs(c.group) {
 		killTree(dir)
 	}
@@ -157,13 +187,13 @@ func (c *child) supervise(handshake func() error) (int, error) {
 	ready := make(chan error, 1)
 	go func() { ready <- handshake() }()
 
-	p := proxy{process: c.cmd.Process, kill: c.kill}
+	p := proxy{process: c.process, kill: c.kill}
 	for {
 		select {
 		case err := <-ready:
 			if err != nil {
 				c.kill()
-				<-c.finished //nolint:errcheck // why it failed is in err
+				<-c.finished
 				if p.killedFor != 0 {
 					return 128 + int(p.killedFor), nil
 				}
@@ -173,14 +203,14 @@ func (c *child) supervise(handshake func() error) (int, error) {
 			p.running = true
 		case sig := <-signals:
 			p.deliver(sig.(syscall.Signal))
-		case err := <-c.finished:
+		case end := <-c.finished:
 			if ready != nil {
 				// The end came between execve and its notice here, or before execve.
 				if err := <-ready; err != nil && p.killedFor == 0 {
 					return 0, err
 				}
 			}
-			return p.status(c.cmd.ProcessState, err)
+			return p.status(end.state, end.err)
 		}
 	}
 }

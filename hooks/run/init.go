@@ -26,12 +26,11 @@ func Init() error {
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		return os.NewSyscallError("prctl", err)
 	}
-	const fd = 3
-	if _, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err != nil || os.Getpid() != 1 {
+	if _, err := unix.GetsockoptInt(initSocket, unix.SOL_SOCKET, unix.SO_TYPE); err != nil || os.Getpid() != 1 {
 		return errors.New("init is started by scopefs run, not by hand")
 	}
-	unix.CloseOnExec(fd)
-	sock := os.NewFile(fd, "run")
+	unix.CloseOnExec(initSocket)
+	sock := os.NewFile(initSocket, "run")
 	enc := json.NewEncoder(sock)
 	err := become(enc, json.NewDecoder(sock))
 	r := report{Error: err.Error(), Status: StatusFailed}

@@ -31,6 +31,7 @@ const DefaultDir = "/run/scopefs/run"
 type Options struct {
 	Limits
 	Args   []string
+	TimeNS bool   // a time namespace of its own, in which the machine boots as the command starts
 	Rootfs string // "": the host's root
 	Parent string // cgroup in which to make the container's; "": a group of all runs
 	Socket string // of the running daemon; "": control.DefaultSocket
@@ -54,8 +55,16 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // Run runs the command and returns its exit status, 128+n if signal n ended it. Signals to this process go to the
 // command meanwhile. An error is always an [*Error].
-func Run(o Options) (int, error) {
-	status, err := run(o)
+func Run(o Options) (status int, err error) {
+	// The kernel ends the container when the thread that started it ends, so that thread is kept to the end; and its
+	// children are in another time namespace, so it ends with the container.
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		status, err = run(o)
+	}()
+	<-done
 	var e *Error
 	if err != nil && !errors.As(err, &e) {
 		err = &Error{StatusFailed, err}
@@ -67,10 +76,6 @@ func run(o Options) (status int, err error) {
 	if err := o.complete(); err != nil {
 		return 0, err
 	}
-	// The kernel ends the container when the thread that started it ends, so that thread stays to the end.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-
 	s, err := newSession(o.Dir)
 	if err != nil {
 		return 0, err
@@ -95,7 +100,12 @@ func run(o Options) (status int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	c, err := start(g)
+	if o.TimeNS {
+		if err := unshareTime(); err != nil {
+			return 0, err
+		}
+	}
+	c, err := start(g, o.TimeNS)
 	if err != nil {
 		return 0, err
 	}

@@ -92,8 +92,9 @@ func (f fake) Announce(req control.Request) (control.Response, error) {
 			return control.Response{}, err
 		}
 	}
-	files := []string{"proc/meminfo", "proc/no-such-file", "sys/devices/system/cpu/online"}
-	return control.Response{View: control.View{Path: filepath.Join(f.mount, view), Files: files}}, nil
+	return control.Response{View: control.View{
+		Path: filepath.Join(f.mount, view), Files: []string{"proc/meminfo", "proc/no-such-file", "sys/devices/system/cpu/online"},
+	}}, nil
 }
 
 func (f fake) Forget(id string) error    { return f.root.RemoveAll(filepath.Join("c", id)) }
@@ -152,6 +153,7 @@ func (h *host) checkEmpty() {
 
 func (h *host) command(o Options, args ...string) *exec.Cmd {
 	o.Args, o.Dir, o.Parent = args, h.dir, h.parent
+	o.TimeNS = o.TimeNS || inTimeNS
 	if o.Socket == "" {
 		o.Socket = filepath.Join(h.dir, "no.sock")
 	}
@@ -247,6 +249,14 @@ func (h *host) started(script string) *exec.Cmd {
 	return cmd
 }
 
+// noticed is how long run takes to notice that the command runs; a guest of test/vm is some ten times slower.
+var noticed = func() time.Duration {
+	if os.Getenv("SCOPEFS_VM") != "" {
+		return 500 * time.Millisecond
+	}
+	return 20 * time.Millisecond
+}()
+
 func TestSignals(t *testing.T) {
 	h := newHost(t)
 	for _, c := range []struct {
@@ -267,13 +277,13 @@ func TestSignals(t *testing.T) {
 		{"echo; exec sleep 100", unix.SIGTERM, 128 + 15},
 		{"echo; exec sleep 100", unix.SIGINT, 128 + 2},
 		{"echo; exec sleep 100", unix.SIGUSR2, 128 + 12},
-		{"trap '' HUP; echo; sleep 0.3; exit 4", unix.SIGHUP, 4},
-		{"echo; sleep 0.3; exit 5", unix.SIGWINCH, 5},
+		{"trap '' HUP; echo; sleep 1; exit 4", unix.SIGHUP, 4},
+		{"echo; sleep 1; exit 5", unix.SIGWINCH, 5},
 	} {
 		cmd := h.started(c.script)
-		time.Sleep(20 * time.Millisecond) // for the exec
+		time.Sleep(noticed)
 		cmd.Process.Signal(c.sig)
-		late := time.AfterFunc(5*time.Second, func() { cmd.Process.Kill() })
+		late := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
 		cmd.Wait()
 		late.Stop()
 		if got := cmd.ProcessState.ExitCode(); got != c.status {
@@ -284,8 +294,8 @@ func TestSignals(t *testing.T) {
 
 func TestSuspend(t *testing.T) {
 	h := newHost(t)
-	cmd := h.started("echo; exec sleep 0.2")
-	time.Sleep(20 * time.Millisecond)
+	cmd := h.started("echo; exec sleep 1")
+	time.Sleep(noticed)
 	cmd.Process.Signal(unix.SIGTSTP)
 	time.Sleep(400 * time.Millisecond)
 	var ws unix.WaitStatus

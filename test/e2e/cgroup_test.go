@@ -117,7 +117,7 @@ func makeGroup(t testing.TB, path string) *group {
 func delegate(t testing.TB, h hierarchy, dir string) {
 	t.Helper()
 	var on []string
-	for _, c := range []string{"cpu", "cpuset", "memory", "pids"} {
+	for _, c := range []string{"cpu", "cpuset", "memory", "pids", "io"} {
 		if slices.Contains(h.controllers, c) {
 			on = append(on, "+"+c)
 		}

@@ -104,11 +104,11 @@ func tryContainer(t testing.TB, d *daemon, g *group, o options) (*container, err
 	var bind orders
 	switch o.bind {
 	case ownTree, ownFUSE:
-		announced, err := control.Call(t.Context(), d.socket, control.Request{Op: control.OpAnnounce, ID: c.id, PID: c.pid, Policy: o.policy})
+		resp, err := control.Call(t.Context(), d.socket, control.Request{Op: control.OpAnnounce, ID: c.id, PID: c.pid, Policy: o.policy})
 		if err != nil {
 			return nil, err
 		}
-		v := announced.View
+		v := resp.View
 		if o.bind == ownFUSE {
 			v.Direct = nil
 		}

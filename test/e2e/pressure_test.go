@@ -5,17 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -57,19 +56,6 @@ func (g *group) pressureOf(resource string) string {
 		}
 	}
 	return ""
-}
-
-// modeOf is the mode of the kernel's own file.
-func modeOf(t *testing.T, file string) fs.FileMode {
-	t.Helper()
-	if !strings.HasPrefix(file, "proc/pressure/") {
-		return 0o444
-	}
-	fi, err := os.Stat("/" + file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return fi.Mode()
 }
 
 // threshold fires after 100 ms of pressure in 2 s, the shortest window that needs no privilege.
@@ -227,12 +213,17 @@ func TestPressureTriggers(t *testing.T) {
 	needPressure(t)
 	t.Parallel()
 	d := startDaemon(t)
+	// Those who watch the container that rests are outside of it: on a machine with more to do than it can, a program that
+	// only wakes up now and then waits for a CPU as well.
 	idle := startContainer(t, d, newGroup(t), options{bind: ownFUSE})
-	rest := monitor(t, idle, "epoll", threshold, "/proc/pressure/cpu")
+	rest := monitor(t, nil, "epoll", threshold, filepath.Join(d.mount, "c", idle.id, "proc/pressure/cpu"))
+	restOwn := monitor(t, nil, "poll", threshold, idle.group.native("cpu"))
 	t.Run("busy", func(t *testing.T) {
 		for name, bind := range pressureWays {
 			t.Run(name, func(t *testing.T) {
-				t.Parallel()
+				if !inVM { // they take more than its emulated CPUs have
+					t.Parallel()
+				}
 				c := startContainer(t, d, newGroup(t), options{bind: bind})
 				own := monitor(t, nil, "poll", threshold, c.group.native("cpu"))
 				monitors := map[string]*process{}
@@ -260,10 +251,11 @@ func TestPressureTriggers(t *testing.T) {
 			})
 		}
 	})
-	if countsPressure() && events(rest) != 0 {
-		t.Errorf("%d events of a container that rests", events(rest))
+	if got, want := events(rest), events(restOwn); countsPressure() && got != 0 && want == 0 {
+		t.Errorf("%d events of a container that rests", got)
 	}
 	finish(rest)
+	finish(restOwn)
 }
 
 // pressureLine is one line of a pressure file.
@@ -294,7 +286,6 @@ func TestPressureContent(t *testing.T) {
 	d := startDaemon(t)
 	for name, bind := range pressureWays {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			c := startContainer(t, d, newGroup(t).cpus(0.2), options{bind: bind})
 			burn := c.start("burning", "burn", "2")
 			for deadline := time.Now().Add(timeout(30 * time.Second)); ; time.Sleep(20 * time.Millisecond) {
@@ -392,8 +383,9 @@ func playTriggers(args []string) error {
 	}
 	switch args[1] {
 	case "nobody":
-		if err := syscall.Setuid(65534); err != nil {
-			return err
+		runtime.LockOSThread() // to the end: the user is this thread's
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETUID, 65534, 0, 0); errno != 0 {
+			return errno
 		}
 	case "unprivileged":
 		return host.AsUnprivileged(all)
@@ -401,10 +393,10 @@ func playTriggers(args []string) error {
 	return all()
 }
 
-// TestPressureErrors writes all sorts of triggers: the kernel's answers come back.
+// TestPressureErrors writes all sorts of triggers: the kernel's answers come back. It runs beside no others: the kernel
+// starts and ends a thread for many of them, and waits for all CPUs with each.
 func TestPressureErrors(t *testing.T) {
 	needPressure(t)
-	t.Parallel()
 	d := startDaemon(t)
 	answers := func(cmd *exec.Cmd) (list []string) {
 		t.Helper()

@@ -97,8 +97,8 @@ func preadBackwards(f *os.File) ([]byte, error) {
 	all = append(all, 0)
 	all = append(all, buf[1:size]...)
 	first := make([]byte, 1)
-	if _, err := unix.Pread(int(f.Fd()), first, 0); err != nil {
-		return nil, err
+	if n, err := unix.Pread(int(f.Fd()), first, 0); n == 0 || err != nil {
+		return nil, err // empty, as diskstats is of a container without I/O
 	}
 	all[0] = first[0]
 	return all, nil
@@ -377,9 +377,9 @@ func TestReadingPrograms(t *testing.T) {
 					count(min(3, lines), box+"tail -n 3 "+f)
 					count(min(2, lines), box+"head -n 2 "+f)
 					count(lines, box+"dd bs=1 status=none if="+f)
-					count(lines, box+"grep '' "+f)
+					count(lines, box+"grep '' "+f+"; true") // it fails where there is no line
 					count(lines, box+"cp "+f+" "+copied+" && cat "+copied)
-					if n := strings.TrimSpace(c.shell(box + "head -c 10 " + f + " | wc -c")); n != "10" && file != "sys/devices/system/cpu/online" && !still[file] {
+					if n := strings.TrimSpace(c.shell(box + "head -c 10 " + f + " | wc -c")); n != "10" && file != "sys/devices/system/cpu/online" && !still[file] && lines > 0 {
 						t.Errorf("%shead -c 10 %s: %s bytes", box, f, n)
 					}
 					var size int

@@ -43,6 +43,7 @@ func init() {
 		"counts":  playCounts,
 		"thread":  playThread,
 		"serve":   playServe,
+		"walk":    playWalk,
 
 		"monitor":  playMonitor,
 		"child":    playChild,

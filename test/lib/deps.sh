@@ -20,6 +20,7 @@ free:procps
 lscpu:util-linux
 mpstat:sysstat
 lstopo-no-graphics:hwloc-nox
+/usr/lib/python3/dist-packages/psutil:python3-psutil
 /sbin/ip:iproute2
 "
 compat="

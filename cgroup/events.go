@@ -1,0 +1,100 @@
+package cgroup
+
+import "bytes"
+
+// Event is a counter of memory.stat that only grows, by its position in the table of their names.
+type Event uint8
+
+// eventNames are the counters of cgroup v2's memory.stat that /proc/vmstat has under the same name. v1 has some of them,
+// as total_*. Its pgpgin and pgpgout are not among them: they count pages that are charged, and not I/O. Positions are
+// kept in ledger files: only ever append.
+var eventNames = [...]string{
+	"pgfault", "pgmajfault", "pgrefill", "pgactivate", "pgdeactivate", "pglazyfree", "pglazyfreed",
+	"pgscan_kswapd", "pgscan_direct", "pgscan_khugepaged", "pgscan_proactive",
+	"pgsteal_kswapd", "pgsteal_direct", "pgsteal_khugepaged", "pgsteal_proactive",
+	"pgdemote_kswapd", "pgdemote_direct", "pgdemote_khugepaged", "pgdemote_proactive", "pgpromote_success",
+	"pswpin", "pswpout", "swpin_zero", "swpout_zero", "zswpin", "zswpout", "zswpwb",
+	"thp_fault_alloc", "thp_collapse_alloc", "thp_swpout", "thp_swpout_fallback",
+	"numa_pages_migrated", "numa_pte_updates", "numa_hint_faults",
+	"workingset_refault_anon", "workingset_refault_file", "workingset_activate_anon", "workingset_activate_file",
+	"workingset_restore_anon", "workingset_restore_file", "workingset_nodereclaim",
+	"workingset_refault", "workingset_activate", "workingset_restore", // before Linux 5.9
+}
+
+// EventCount is how many Events there are.
+const EventCount = len(eventNames)
+
+var eventIndex = func() map[string]Event {
+	index := make(map[string]Event, EventCount)
+	for i, name := range eventNames {
+		index[name] = Event(i)
+	}
+	return index
+}()
+
+// FindEvent is the event of a name, without v1's "total_".
+func FindEvent(name []byte) (e Event, ok bool) {
+	e, ok = eventIndex[string(name)]
+	return e, ok
+}
+
+// String is the event's name.
+func (e Event) String() string { return eventNames[e] }
+
+// MemoryEvents are the counters of memory.stat.
+type MemoryEvents struct {
+	// Version is V0 where only the root of the memory hierarchy applies.
+	Version Version
+	Path    string // of the cgroup that counted
+	Count   [EventCount]uint64
+	Known   [EventCount]bool // the kernel counts it
+}
+
+// ReadMemoryEvents fills e with the counters of the cgroup that ReadMemory has the statistics of.
+func (g *Group) ReadMemoryEvents(e *MemoryEvents) error {
+	*e = MemoryEvents{}
+	if err := g.check(); err != nil {
+		return err
+	}
+	s := getScratch()
+	defer s.put()
+	for i := range g.memory.levels {
+		l := &g.memory.levels[i]
+		text, err := l.stat.read(s)
+		if err == errMissing {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		e.Version, e.Path = g.memory.version, l.path
+		if err := e.parse(text); err != nil {
+			return l.stat.wrap("parse", err)
+		}
+		break
+	}
+	return nil
+}
+
+func (e *MemoryEvents) parse(text []byte) error {
+	for len(text) > 0 {
+		var key, value []byte
+		key, value, text = nextField(text)
+		name := key
+		if e.Version == V1 {
+			var total bool
+			if name, total = bytes.CutPrefix(key, []byte("total_")); !total {
+				continue
+			}
+		}
+		event, ok := FindEvent(name)
+		if !ok {
+			continue
+		}
+		if err := setField(&e.Count[event], key, value); err != nil {
+			return err
+		}
+		e.Known[event] = true
+	}
+	return nil
+}

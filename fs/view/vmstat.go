@@ -1,0 +1,164 @@
+package view
+
+import (
+	"math"
+	"strconv"
+
+	"github.com/scopefs/scopefs/cgroup"
+	"github.com/scopefs/scopefs/fs/host"
+)
+
+// VMStat renders /proc/vmstat: rows that meminfo has too are its numbers, the counters of memory.stat the container's,
+// pgpgin and pgpgout its block I/O; every other row is the machine's. It needs NeedVMStat and NeedMeminfo.
+func VMStat(dst []byte, h *host.Snapshot, c *Container) []byte {
+	if c == nil {
+		return append(dst, h.VMStat...)
+	}
+	return appendVMStat(dst, h.VMStat, h, newMemory(h, c), c)
+}
+
+// appendVMStat renders a text of rows as /proc/vmstat and the nodes' vmstat have, with the numbers of m and c.
+func appendVMStat(dst, text []byte, h *host.Snapshot, m memory, c *Container) []byte {
+	for rest := text; len(rest) > 0; {
+		var line []byte
+		line, rest = cutLine(rest)
+		key, values := cutField(line)
+		source := findVMStat(key, c)
+		field, end := cutField(values)
+		machine, digits := number(field)
+		if source.kind == vmstatMachine || digits == 0 || digits < len(field) {
+			dst = append(dst, line...)
+			continue
+		}
+		dst = append(append(dst, key...), ' ')
+		dst = strconv.AppendUint(dst, source.number(machine, h, m, c), 10)
+		dst = append(dst, end...)
+	}
+	return dst
+}
+
+// A vmstatSource is where a row of /proc/vmstat is from.
+type vmstatSource struct {
+	kind  vmstatKind
+	row   *vmstatRow   // of vmstatMemory
+	event cgroup.Event // of vmstatEvent
+}
+
+type vmstatKind uint8
+
+const (
+	vmstatMachine vmstatKind = iota
+	vmstatMemory
+	vmstatEvent
+	vmstatRead    // pgpgin
+	vmstatWritten // pgpgout
+)
+
+// findVMStat is the source of a row of a container.
+func findVMStat(key []byte, c *Container) vmstatSource {
+	if i, ok := vmstatIndex[string(key)]; ok {
+		if row := &vmstatRows[i]; row.of.applies(c) {
+			return vmstatSource{kind: vmstatMemory, row: row}
+		}
+		return vmstatSource{}
+	}
+	if event, ok := cgroup.FindEvent(key); ok {
+		if c.Events != nil && c.Events.Known[event] || c.Policy.NoSwap && isSwapEvent(event) {
+			return vmstatSource{kind: vmstatEvent, event: event}
+		}
+		return vmstatSource{}
+	}
+	switch {
+	case c.IO == nil:
+	case string(key) == "pgpgin":
+		return vmstatSource{kind: vmstatRead}
+	case string(key) == "pgpgout":
+		return vmstatSource{kind: vmstatWritten}
+	}
+	return vmstatSource{}
+}
+
+// isSwapEvent says whether a counter is of pages that go to swap or come from there.
+func isSwapEvent(event cgroup.Event) bool {
+	switch event.String() {
+	case "pswpin", "pswpout", "swpin_zero", "swpout_zero", "zswpin", "zswpout", "zswpwb", "thp_swpout", "thp_swpout_fallback":
+		return true
+	}
+	return false
+}
+
+// number is the container's number of a row; machine is what the machine's has.
+func (s vmstatSource) number(machine uint64, h *host.Snapshot, m memory, c *Container) (n uint64) {
+	switch s.kind {
+	case vmstatMemory:
+		n = s.row.number(h, m, c)
+		if s.row.most {
+			n = min(n, machine)
+		}
+	case vmstatEvent:
+		if c.Policy.NoSwap && isSwapEvent(s.event) {
+			return 0
+		}
+		n = c.Events.Count[s.event]
+	case vmstatRead:
+		n = c.IO.Read >> 10
+	case vmstatWritten:
+		n = c.IO.Written >> 10
+	case vmstatMachine:
+		n = machine
+	}
+	return min(n, math.MaxInt64)
+}
+
+// explainVMStat says where the container's rows are from.
+func explainVMStat(h *host.Snapshot, c *Container) (numbers []Number) {
+	m := newMemory(h, c)
+	for rest := h.VMStat; len(rest) > 0; {
+		var line []byte
+		line, rest = cutLine(rest)
+		key, values := cutField(line)
+		source := findVMStat(key, c)
+		field, _ := cutField(values)
+		machine, digits := number(field)
+		if source.kind == vmstatMachine || digits == 0 || digits < len(field) {
+			continue
+		}
+		n := source.explain(m, c)
+		n.Key, n.Value = string(key), source.number(machine, h, m, c)
+		numbers = append(numbers, n)
+	}
+	return numbers
+}
+
+// explain is a row's source, without key and value.
+func (s vmstatSource) explain(m memory, c *Container) (n Number) {
+	switch s.kind {
+	case vmstatMemory:
+		n = s.row.of.explain(m, c)
+		n.Unit = s.row.unit.String()
+		if of := s.row.of.key; of != "" {
+			if s.row.plus != nil {
+				of += " + " + s.row.plus.key
+			}
+			n.Rule = of + " of meminfo: " + n.Rule
+		}
+	case vmstatEvent:
+		if c.Policy.NoSwap && isSwapEvent(s.event) {
+			return Number{Rule: "swap is turned off"}
+		}
+		n = Number{Source: "memory.stat " + s.event.String(), Level: c.Events.Path, Rule: "the container's own counter"}
+		if c.Events.Version == cgroup.V1 {
+			n.Source = "memory.stat total_" + s.event.String()
+		}
+	case vmstatRead, vmstatWritten:
+		n = Number{Unit: "kB", Source: "io.stat rbytes", Level: c.IO.Path, Rule: "block I/O on all devices"}
+		switch {
+		case c.IO.Version == cgroup.V1:
+			n.Source = "blkio.throttle.io_service_bytes"
+		case s.kind == vmstatWritten:
+			n.Source = "io.stat wbytes"
+		}
+	case vmstatMachine:
+	}
+	return n
+}
