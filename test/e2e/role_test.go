@@ -34,7 +34,7 @@ func init() {
 		"below":   playBelow,
 		"hook":    playHook,
 		"loop":    playLoop,
-		"walk":    playWalk,
+		"walker":  playWalker,
 		"nobody":  playNobody,
 		"touch":   playTouch,
 		"burn":    playBurn,
