@@ -79,7 +79,9 @@ func (g *Group) ReadCPU(c *CPU) error {
 	if err := g.cpu.usage.read(s, c); err != nil {
 		return err
 	}
-	return g.cpuset.read(s, c)
+	set, path, err := g.cpus.read(s)
+	c.Set, c.SetPath = set, path
+	return err
 }
 
 // readLevel appends one level to c, if the cpu controller is on there.

@@ -5,7 +5,8 @@ import (
 	"sync/atomic"
 )
 
-// cpusetFiles are the files of the cpuset controller along a Group's path.
+// cpusetFiles are the files of the cpuset controller along a Group's path that say which CPUs, or which memory nodes, may
+// be used.
 type cpusetFiles struct {
 	levels []cpusetLevelFiles
 	// last is what was parsed last: a cpuset is long and rarely changes.
@@ -22,24 +23,25 @@ type parsedSet struct {
 	set  []int
 }
 
-func newCPUSetFiles(levels []level, version Version) (c []cpusetLevelFiles) {
+// newCPUSetFiles names the files of what: "cpus" or "mems".
+func newCPUSetFiles(levels []level, version Version, what string) (c []cpusetLevelFiles) {
 	for _, l := range levels {
 		if version == V2 {
-			c = append(c, cpusetLevelFiles{path: l.path, effective: l.dir.file("cpuset.cpus.effective")})
+			c = append(c, cpusetLevelFiles{path: l.path, effective: l.dir.file("cpuset." + what + ".effective")})
 			continue
 		}
 		c = append(c, cpusetLevelFiles{
 			path:       l.path,
-			effective:  l.dir.file("cpuset.effective_cpus"),
-			configured: l.dir.file("cpuset.cpus"),
+			effective:  l.dir.file("cpuset.effective_" + what),
+			configured: l.dir.file("cpuset." + what),
 		})
 	}
 	return c
 }
 
-// read fills the set in: that of the nearest level which has one. v1's files are empty while nothing is configured, and
-// effective_cpus came with Linux 3.17.
-func (f *cpusetFiles) read(s *scratch, c *CPU) error {
+// read is the set of the nearest level which has one, and that level; nil without one. v1's files are empty while nothing
+// is configured, and the effective ones came with Linux 3.17. The set is shared and must not be changed.
+func (f *cpusetFiles) read(s *scratch) (set []int, path string, err error) {
 	for i := range f.levels {
 		l := &f.levels[i]
 		for _, file := range [...]*file{l.effective, l.configured} {
@@ -51,19 +53,18 @@ func (f *cpusetFiles) read(s *scratch, c *CPU) error {
 				continue
 			}
 			if err != nil {
-				return err
+				return nil, "", err
 			}
 			if text = bytes.TrimSpace(text); len(text) == 0 {
 				continue
 			}
-			if c.Set, err = f.parse(text); err != nil {
-				return file.wrap("parse", err)
+			if set, err = f.parse(text); err != nil {
+				return nil, "", file.wrap("parse", err)
 			}
-			c.SetPath = l.path
-			return nil
+			return set, l.path, nil
 		}
 	}
-	return nil
+	return nil, "", nil
 }
 
 func (f *cpusetFiles) parse(text []byte) ([]int, error) {

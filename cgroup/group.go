@@ -71,10 +71,11 @@ type Group struct {
 	home        *dir // the directory that stands for the whole Group; nil for the root
 	homeVersion Version
 
-	memory  memoryFiles
-	hugetlb []hugetlbFiles
-	cpu     cpuFiles
-	cpuset  cpusetFiles
+	memory     memoryFiles
+	numa       numaFiles
+	hugetlb    []hugetlbFiles
+	cpu        cpuFiles
+	cpus, mems cpusetFiles
 	// pressure holds the places of each file, the best first.
 	pressure [Pressures][]pressureFile
 	pids     *file // pids.current; nil without one
@@ -123,10 +124,12 @@ func (g *Group) build() error {
 	}
 
 	g.memory = newMemoryFiles(chains[memory], versions[memory])
+	g.numa = newNUMAFiles(chains[memory], versions[memory])
 	g.hugetlb = newHugetlbFiles(chains[hugetlb], versions[hugetlb], g.fs.hugePages)
 	g.cpu = newCPUFiles(chains[cpu], versions[cpu], chains[usage], versions[usage])
 	g.cpu.setVersion = versions[cpuset]
-	g.cpuset.levels = newCPUSetFiles(chains[cpuset], versions[cpuset])
+	g.cpus.levels = newCPUSetFiles(chains[cpuset], versions[cpuset], "cpus")
+	g.mems.levels = newCPUSetFiles(chains[cpuset], versions[cpuset], "mems")
 	var own []level
 	if versions[unified] != V0 {
 		own = append(own, chains[unified][0])

@@ -30,14 +30,23 @@ func TestWarmReadsAllocateNothing(t *testing.T) {
 	for _, name := range fixtures {
 		root := fixture(t, name)
 		g := open(t, newFS(t, root), container(t, root))
+		for i := range g.numa.levels {
+			write(t, g.numa.levels[i].stat.dir.path+"/memory.numa_stat", numaStatV1+numaStatV2)
+		}
+		for i := range g.mems.levels {
+			write(t, g.mems.levels[i].effective.dir.path+"/"+g.mems.levels[i].effective.name, "0-1\n")
+		}
 		var m Memory
 		var c CPU
 		var each []CPUUsage
+		var numa NUMAStat
 		for what, f := range map[string]func() error{
 			"ReadMemory": func() error { return g.ReadMemory(&m) },
 			"ReadCPU":    func() error { return g.ReadCPU(&c) },
 			"ReadUsage":  func() error { _, err := g.ReadUsage(); return err },
 			"ReadPerCPU": func() (err error) { each, err = g.ReadPerCPU(each); return err },
+			"ReadMems":   func() error { _, _, err := g.ReadMems(); return err },
+			"ReadNUMA":   func() error { return g.ReadNUMAStat(&numa) },
 		} {
 			if err := f(); err != nil { // the cold read
 				t.Fatal(err)

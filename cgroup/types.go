@@ -71,6 +71,16 @@ type MemoryStat struct {
 	KmemUsage uint64
 }
 
+// NUMAStat is what the memory controller says about where a container's memory lies: memory.numa_stat.
+type NUMAStat struct {
+	Version Version // V0: nothing is counted by node
+	// Path is the cgroup that Nodes are of.
+	Path string
+	// Nodes are by the node's number, in bytes. v1 counts the pages of its LRU lists: Anon (those of tmpfs among them),
+	// File and Unevictable, which on v2 is a part of the other two. It counts no kernel memory.
+	Nodes []MemoryStat
+}
+
 // CPULevel is one level of the cpu hierarchy that binds a container.
 type CPULevel struct {
 	Path   string

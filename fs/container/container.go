@@ -30,6 +30,8 @@ const (
 	NeedIO       // block I/O
 	NeedEvents   // the counters of memory.stat
 	NeedSlabinfo // the slab caches of v1
+	NeedMems     // the NUMA nodes that memory may be from
+	NeedNUMA     // where the memory lies
 )
 
 // MaxSlot is the highest slot: it has 32 bits of a node id.
@@ -95,6 +97,20 @@ func (c *Container) Snapshot(need Need, h *host.Snapshot, reader int, dst *Snaps
 		}
 		if dst.memory.Version != cgroup.V0 {
 			v.Memory = &dst.memory
+		}
+	}
+	if need&NeedMems != 0 {
+		var err error
+		if v.Mems, _, err = c.group.ReadMems(); err != nil {
+			return err
+		}
+	}
+	if need&NeedNUMA != 0 {
+		if err := c.group.ReadNUMAStat(&dst.numa); err != nil {
+			return err
+		}
+		if dst.numa.Version != cgroup.V0 {
+			v.NUMA = &dst.numa
 		}
 	}
 	if need&(NeedCPU|NeedTimes) != 0 {
@@ -167,6 +183,7 @@ type Snapshot struct {
 	View view.Container
 
 	memory cgroup.Memory
+	numa   cgroup.NUMAStat
 	cpu    cgroup.CPU
 	cpus   []int
 	times  view.CPUTimes

@@ -38,6 +38,8 @@ type FS struct {
 
 	// The last parsed /proc/cpuinfo, for ordinary readers and for those of Linux32.
 	parsed, parsed32 parsedCpuinfo
+
+	parsedNodes parsedNodes
 }
 
 // parsedCpuinfo is a parsed /proc/cpuinfo and when it was read, on the clock of Snapshot.Boottime.
@@ -157,6 +159,12 @@ func (f *FS) Snapshot(need Need, dst *Snapshot) error {
 	dst.Overcommit = Overcommit{Ratio: number(dst.overcommitRatio), Kbytes: number(dst.overcommitKbytes)}
 	if dst.OnlineCPUs, err = cgroup.ParseCPUList(dst.OnlineCPUs[:0], dst.Online); err != nil {
 		return fmt.Errorf("%s: %w", f.online.path, err)
+	}
+	dst.Nodes = nil
+	if need&NeedNodes != 0 {
+		if dst.Nodes, err = f.readNodes(dst.Online, len(dst.OnlineCPUs)); err != nil {
+			return fmt.Errorf("the NUMA nodes: %w", err)
+		}
 	}
 	dst.Cpuinfo = nil
 	if need&NeedCpuinfo != 0 {

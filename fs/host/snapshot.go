@@ -30,6 +30,7 @@ const (
 	NeedVMStat
 	NeedSlabinfo
 	NeedTimeNS // TimeNS; read by FS.ReadTimeNS
+	NeedNodes  // wants NeedCPULists
 )
 
 // Snapshot is the machine at one moment. Fields that were not asked for are empty. The byte slices are the kernel's
@@ -54,6 +55,10 @@ type Snapshot struct {
 	// OnlineCPUs is Online as numbers, ascending.
 	OnlineCPUs []int
 
+	// Nodes are the NUMA nodes that are online, ascending; none where the kernel has no such thing. They are shared and
+	// must not be changed.
+	Nodes []Node
+
 	Overcommit Overcommit
 
 	Diskstats []byte // /proc/diskstats
@@ -65,6 +70,12 @@ type Snapshot struct {
 	PageSize, THPSize uint64
 
 	overcommitRatio, overcommitKbytes []byte // the texts behind Overcommit
+}
+
+// Node is a NUMA node.
+type Node struct {
+	ID   int
+	CPUs []int // those that are online, ascending
 }
 
 // Overcommit is what the kernel computes CommitLimit from (Documentation/mm/overcommit-accounting).

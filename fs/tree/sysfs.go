@@ -84,6 +84,9 @@ func newSysFile(sysPath string) *File {
 		Path: sysRoot + sysPath, name: policyName(sysRoot + sysPath), index: -1,
 		host: host.NeedCPULists, container: container.NeedCPU,
 	}
+	if f.name == "node" {
+		f.host, f.container = f.host|host.NeedNodes, f.container|container.NeedMems // to tell which nodes are seen
+	}
 	if r := ruleFor(sysPath); r != nil {
 		f.host, f.container, f.rewrite = f.host|r.host, f.container|r.container, r.rewrite
 		f.hidden = r.hidden
@@ -132,10 +135,8 @@ type numbering struct {
 var numberings = []numbering{
 	{"cpu", (*look).physicalCPU, (*look).cpuNumber},
 	{"policy", (*look).machinePolicy, (*look).policyNumber},
-	{"node", unchanged, unchanged},
+	{"node", (*look).seenNode, (*look).seenNode},
 }
-
-func unchanged(_ *look, number int) (int, bool) { return number, true }
 
 // splitNumber cuts a name such as "cpu5" in two; kind is nil for any other name.
 func splitNumber(name string) (kind *numbering, number int) {
@@ -492,6 +493,10 @@ func (t *Tree) namesSys(l *look, n node, dir *File, machine string) (list []fuse
 
 func (l *look) cpuNumber(cpu int) (int, bool)      { return l.view.CPUNumber(cpu) }
 func (l *look) physicalCPU(number int) (int, bool) { return l.view.PhysicalCPU(number) }
+
+// seenNode keeps a node's number. In the tree of the CPUs, where all names of nodes are links, it hides none: a visible CPU
+// is on a visible node.
+func (l *look) seenNode(node int) (int, bool) { return node, l.view.SeesNode(node, &l.work.host) }
 
 // policies are the machine's cpufreq policies. The kernel names each by its first CPU; a reader's is named by his number
 // of the first CPU that he sees, and is not there for one who sees none.

@@ -37,6 +37,18 @@ var sysRules = []sysRule{
 	{pattern: "cpu/cpu*/cache/index*/shared_cpu_list", rewrite: view.CPUList},
 	{pattern: "cpu/cpu*/cache/index*/shared_cpu_map", rewrite: view.CPUMask},
 	{pattern: "cpu/cpufreq/policy*/*_cpus", rewrite: view.CPUNumbers}, // affected, related, freqdomain
+
+	{pattern: "node/online", rewrite: view.NodesVisible},
+	{pattern: "node/possible", rewrite: view.NodesPossible},
+	{pattern: "node/has_cpu", rewrite: view.NodesWithCPU},
+	{pattern: "node/has_*", rewrite: view.NodesWithMemory},
+	{pattern: "node/node*/cpulist", rewrite: view.CPUList},
+	{pattern: "node/node*/cpumap", rewrite: view.CPUMask},
+	{pattern: "node/node*/distance", rewrite: view.NodeDistance},
+	{pattern: "node/node*/meminfo", rewrite: view.NodeMeminfo, host: host.NeedMeminfo, container: container.NeedMemory | container.NeedNUMA},
+	{pattern: "node/node*/vmstat", rewrite: view.NodeVmstat, host: host.NeedMeminfo, container: container.NeedMemory | container.NeedNUMA},
+	// The blocks that the machine's memory is made of: how many there are says its size, and none is the container's.
+	{pattern: "node/node*/memory[0-9]*", hidden: true},
 }
 
 func ruleFor(sysPath string) *sysRule {

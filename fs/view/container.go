@@ -17,6 +17,10 @@ const Hz = 100
 type Container struct {
 	// Memory is nil where only the root of the memory hierarchy applies.
 	Memory *cgroup.Memory
+	// Mems are the NUMA nodes that it may use memory of, ascending; empty: all.
+	Mems []int
+	// NUMA is where its memory lies; nil where the kernel does not count that.
+	NUMA *cgroup.NUMAStat
 	// Policy is how it is shown; its CPUSource and CPURounding are in CPUs already.
 	Policy policy.Policy
 

@@ -79,7 +79,7 @@ func (f *meminfoLine) appendWith(dst []byte, value uint64) []byte {
 	return append(dst, f.line[f.end:]...)
 }
 
-// hostMemory are the numbers of the machine's /proc/meminfo that a container's are held against, in bytes.
+// hostMemory are the numbers of the machine's /proc/meminfo, or a node's, that a container's are held against, in bytes.
 type hostMemory struct {
 	total, free, available uint64
 	swapTotal, swapFree    uint64
@@ -93,6 +93,7 @@ func parseHostMemory(meminfo []byte) (m hostMemory) {
 	for len(meminfo) > 0 {
 		var line []byte
 		line, meminfo = cutLine(meminfo)
+		_, line = cutNode(line)
 		f, ok := parseMeminfoLine(line)
 		if !ok {
 			continue
@@ -168,15 +169,7 @@ func newMemory(h *host.Snapshot, c *Container) (m memory) {
 	m.stat = &c.Memory.Stat
 	m.setRoom(&hm, c.Memory.Levels)
 
-	// What is shown as page cache and slab must fit into what is not free: readers subtract them from it.
-	busy := sub(m.total.bytes, m.free.bytes)
-	m.cached = min(m.stat.File, busy)
-	m.reclaimable = min(m.stat.SlabReclaimable, busy-m.cached)
-	m.unreclaim = m.stat.SlabUnreclaimable
-	if c.Memory.Version == cgroup.V1 {
-		m.unreclaim = m.stat.KmemUsage // v1 counts all kernel memory in one
-	}
-	m.unreclaim = min(m.unreclaim, m.total.bytes-m.reclaimable)
+	m.setCache(c.Memory.Version)
 	m.setSwap(&hm, c)
 	m.commitLimit = commitLimit(m.total.bytes, m.swapTotal.bytes, h.Overcommit)
 	m.huge = newHugePages(&hm, c.Memory.Hugetlb)
@@ -206,6 +199,22 @@ func (m *memory) setRoom(h *hostMemory, levels []cgroup.MemoryLevel) {
 	// MemAvailable may be below its MemFree, for it leaves out the reserves.
 	m.available.lower(m.total.bytes, m.total.level)
 	m.free.lower(h.available, machine)
+}
+
+// setCache sets what is shown as page cache and slab. It must fit into what is not free: readers subtract it from that.
+func (m *memory) setCache(version cgroup.Version) {
+	busy := sub(m.total.bytes, m.free.bytes)
+	m.cached = min(m.stat.File, busy)
+	m.reclaimable = min(m.stat.SlabReclaimable, busy-m.cached)
+	m.unreclaim = min(unreclaimable(m.stat, version), m.total.bytes-m.reclaimable)
+}
+
+// unreclaimable is the kernel memory that can't be reclaimed: v1 counts all kernel memory in one.
+func unreclaimable(s *cgroup.MemoryStat, version cgroup.Version) uint64 {
+	if version == cgroup.V1 {
+		return s.KmemUsage
+	}
+	return s.SlabUnreclaimable
 }
 
 // setSwap sets the swap: the smallest limit along the path, of which the container's usage is not free.

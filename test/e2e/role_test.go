@@ -43,7 +43,6 @@ func init() {
 		"counts":  playCounts,
 		"thread":  playThread,
 		"serve":   playServe,
-		"walk":    playWalk,
 
 		"monitor":  playMonitor,
 		"child":    playChild,

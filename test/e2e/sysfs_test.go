@@ -2,9 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -13,7 +11,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -441,92 +438,6 @@ func TestHotplug(t *testing.T) {
 					t.Errorf("cpu1 %s: %s %s, %d CPUs are online", state, f[1], f[0], n)
 				}
 			}
-		}
-	}
-}
-
-// walked is what a reader of playWalk saw.
-type walked struct {
-	Walks, Names int
-	Errors       []string
-}
-
-// playWalk looks at everything below the directories, over and over, until its input ends.
-func playWalk(args []string) error {
-	var over atomic.Bool
-	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin)
-		over.Store(true)
-	}()
-	fmt.Println("walking")
-	var w walked
-	for ; w.Walks == 0 || !over.Load(); w.Walks++ {
-		for _, dir := range args {
-			_ = filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
-				w.Names++
-				if err == nil {
-					var info os.FileInfo
-					if info, err = d.Info(); err == nil && info.Mode().Type() != d.Type() {
-						err = fmt.Errorf("%s is listed as %v and is %v", path, d.Type(), info.Mode().Type())
-					}
-				}
-				if err == nil && d.Type() == os.ModeSymlink {
-					_, err = os.Readlink(path)
-				}
-				// A container that ends and a CPU that goes take names with them.
-				if err != nil && !errors.Is(err, os.ErrNotExist) && len(w.Errors) < 5 {
-					w.Errors = append(w.Errors, err.Error())
-				}
-				return nil
-			})
-		}
-	}
-	return json.NewEncoder(os.Stdout).Encode(w)
-}
-
-// TestSysfsCrowd has 16 processes walk the trees, on the host and in containers, while others start and end and a quota
-// changes.
-func TestSysfsCrowd(t *testing.T) {
-	t.Parallel()
-	d := startDaemon(t)
-	var walkers []*process
-	walk := func(cmd *exec.Cmd) {
-		p := start(t, 10*time.Minute, cmd)
-		p.expect("walking")
-		walkers = append(walkers, p)
-	}
-	var groups []*group
-	for _, bind := range []bindKind{ownTree, compatTree, hostBinds} {
-		g := newGroup(t).cpus(1)
-		c := startContainer(t, d, g, options{bind: bind})
-		groups = append(groups, g)
-		for range 4 {
-			walk(c.command(selfExe, "walk", "/"+cpuDir, "/"+nodeDir))
-		}
-	}
-	for range 4 {
-		cmd := exec.Command(selfExe, filepath.Join(d.mount, "c"), filepath.Join(d.mount, "by"))
-		cmd.Env = append(cmd.Environ(), roleEnv+"=walk")
-		walk(cmd)
-	}
-	for i := range fewer(10) {
-		for _, g := range groups {
-			g.cpus(float64(1 + i%2))
-		}
-		c := startContainer(t, d, newGroup(t).cpus(1), options{bind: ownTree})
-		c.run("busybox", "ls", "-lR", "/"+cpuDir)
-		c.stop()
-	}
-	for _, p := range walkers {
-		_ = p.in.Close()
-	}
-	for _, p := range walkers {
-		var w walked
-		if err := json.Unmarshal([]byte(strings.TrimPrefix(p.wait(), "walking\n")), &w); err != nil {
-			t.Fatal(err)
-		}
-		if len(w.Errors) > 0 || w.Names < 100 {
-			t.Errorf("%d names in %d walks: %q", w.Names, w.Walks, w.Errors)
 		}
 	}
 }

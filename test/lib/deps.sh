@@ -27,6 +27,8 @@ compat="
 runc:runc
 mmdebstrap:mmdebstrap
 /usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring
+numactl:numactl
+taskset:util-linux
 "
 demo="
 free:procps
@@ -43,6 +45,9 @@ lz4:lz4
 zstd:zstd
 xz:xz-utils
 flock:util-linux
+numactl:numactl
+lstopo-no-graphics:hwloc-nox
+taskset:util-linux
 /usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring
 "
 

@@ -76,8 +76,29 @@ func TestKernel(t *testing.T) {
 	if release := read(t, "/proc/sys/kernel/osrelease"); !strings.HasPrefix(release, version+".") {
 		t.Errorf("Linux %s in lane %s", release, os.Getenv("SCOPEFS_LANE"))
 	}
-	if n := runtime.NumCPU(); n != 4 {
-		t.Errorf("%d CPUs, want 4", n)
+	want := 4
+	if strings.HasSuffix(os.Getenv("SCOPEFS_LANE"), "-numa") {
+		want = 8
+	}
+	if n := runtime.NumCPU(); n != want {
+		t.Errorf("%d CPUs, want %d", n, want)
+	}
+}
+
+// TestNUMA checks that a guest of a -numa lane has the nodes that it was given.
+func TestNUMA(t *testing.T) {
+	guest(t)
+	if !strings.HasSuffix(os.Getenv("SCOPEFS_LANE"), "-numa") {
+		t.Skip("this lane's machine has one node; those of 6.1-v2-numa and 5.10-v1-numa have two")
+	}
+	const dir = "/sys/devices/system/node/"
+	for file, want := range map[string]string{
+		"online": "0-1", "has_memory": "0-1", "node0/cpulist": "0-3", "node1/cpulist": "4-7",
+		"node0/distance": "10 20", "node1/distance": "20 10",
+	} {
+		if got := read(t, dir+file); got != want {
+			t.Errorf("%s: %q, want %q", file, got, want)
+		}
 	}
 }
 

@@ -3,6 +3,8 @@
 # A lane is a kernel and a cgroup layout: 6.1-v2. Without one, or with "all", all.
 #	kernels: 5.10 6.1 6.12 7      (kernel.sh; Debian's 6.12 and newer have no v1 memory controller)
 #	layouts: v2 v1 v1-split hybrid (init; v1 joins cpu,cpuacct as systemd does, v1-split does not)
+# With -numa behind it (6.1-v2-numa) the machine has two NUMA nodes with 4 CPUs each. That many emulated CPUs are slow, so
+# such a lane runs the tests that look at the guest's own nodes, CPUs and policies, unless RUN says which.
 # Environment: JOBS VMs at a time, TIMEOUT seconds for each, RUN=regexp and
 # PACKAGES="./cgroup ./test/..." select tests, APPEND adds to the kernel's command line.
 #
@@ -11,15 +13,18 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
 
-all=(5.10-v1 5.10-v2 6.1-v1-split 6.1-hybrid 6.1-v2 6.12-v2 7-v2)
+all=(5.10-v1 5.10-v2 6.1-v1-split 6.1-hybrid 6.1-v2 6.12-v2 7-v2 5.10-v1-numa 6.1-v2-numa)
 jobs=${JOBS:-2} timeout=${TIMEOUT:-900}
 # Real programs whose numbers tests look at; what this machine lacks is left out.
-programs="free top vmstat uptime w ps pgrep lscpu nproc getconf unshare nsenter mount umount runc find slabtop iostat mpstat lstopo-no-graphics"
+programs="free top vmstat uptime w ps pgrep lscpu nproc getconf unshare nsenter mount umount runc find slabtop iostat mpstat
+	lstopo-no-graphics numactl numastat taskset"
+# What a -numa lane runs, and of which packages: not of those that look at fixtures alone.
+numa_tests='NUMA|Sysfs|CPUCount|Polic|Hotplug' numa_packages='/(cgroup|hooks/run|test/.*)$'
 
 lanes=("$@")
 [[ ${lanes[*]:-all} == all ]] && lanes=("${all[@]}")
 for lane in "${lanes[@]}"; do
-	if [[ ! $lane =~ ^(5\.10|6\.1|6\.12|7)-(v2|v1|v1-split|hybrid)$ ]]; then
+	if [[ ! $lane =~ ^(5\.10|6\.1|6\.12|7)-(v2|v1|v1-split|hybrid)(-numa)?$ ]]; then
 		echo "run.sh: no lane $lane; there are: ${all[*]}" >&2
 		exit 2
 	fi
@@ -101,14 +106,24 @@ for kernel in $kernels; do
 done
 
 boot() { # lane
-	local lane=$1 kernel=${1%%-*} rc=0 start=$EPOCHSECONDS
-	local log=$logs/$lane.log
+	local lane=$1 kernel=${1%%-*} layout=${1#*-} rc=0 start=$EPOCHSECONDS
+	local log=$logs/$lane.log machine=(-smp 4 -m 2048) run=
+	if [[ $lane == *-numa ]]; then
+		layout=${layout%-numa}
+		machine=(-smp "8,sockets=2,cores=4" -m 2048)
+		for node in 0 1; do
+			machine+=(-object "memory-backend-ram,id=node$node,size=1024M"
+				-numa "node,nodeid=$node,memdev=node$node,cpus=$((node * 4))-$((node * 4 + 3))")
+		done
+		machine+=(-numa "dist,src=0,dst=1,val=20")
+		[[ -n ${RUN:-} ]] || run="SCOPEFS_RUN=$numa_tests SCOPEFS_PACKAGES=$numa_packages"
+	fi
 	# -cx16: QEMU 7.2 mistranslates cmpxchg16b, which 6.12 kernels use and then panic.
 	# swapaccount: 5.10 counts a cgroup's swap only when told to.
 	timeout -k 10 "$timeout" qemu-system-x86_64 -accel tcg,thread=multi -machine q35 -cpu max,-cx16 \
-		-smp 4 -m 2048 -nodefaults -display none -no-reboot -nic none -serial "file:$log" \
+		"${machine[@]}" -nodefaults -display none -no-reboot -nic none -serial "file:$log" \
 		-kernel "$cache/$kernel/vmlinux" -initrd "$work/$kernel.initrd" \
-		-append "console=ttyS0 psi=1 panic=-1 quiet mitigations=off swapaccount=1 SCOPEFS_VM=1 SCOPEFS_LANE=$lane SCOPEFS_CGROUPS=${lane#*-} ${APPEND:-}" \
+		-append "console=ttyS0 psi=1 panic=-1 quiet mitigations=off swapaccount=1 SCOPEFS_VM=1 SCOPEFS_LANE=$lane SCOPEFS_CGROUPS=$layout $run ${APPEND:-}" \
 		</dev/null >"$logs/$lane.qemu" 2>&1 &
 	echo $! >"$work/$lane.pid"
 	wait $! || rc=$?
