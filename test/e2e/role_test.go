@@ -34,7 +34,7 @@ func init() {
 		"below":   playBelow,
 		"hook":    playHook,
 		"loop":    playLoop,
-		"walker":  playWalker,
+		"walk":    playWalk,
 		"nobody":  playNobody,
 		"touch":   playTouch,
 		"burn":    playBurn,

@@ -56,8 +56,8 @@ type walker struct {
 	over atomic.Bool
 }
 
-// playWalker walks until its input ends and prints what it saw.
-func playWalker(args []string) error {
+// playWalk walks until its input ends and prints what it saw.
+func playWalk(args []string) error {
 	var w walker
 	if err := json.Unmarshal([]byte(args[0]), &w.walkOrders); err != nil {
 		return err
@@ -393,7 +393,7 @@ func startWalk(t *testing.T, o walkOrders, command func(args ...string) *exec.Cm
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := start(t, 2*time.Minute, command("walker", string(text)))
+	p := start(t, 2*time.Minute, command("walk", string(text)))
 	p.expect("walking")
 	return p
 }
