@@ -31,9 +31,8 @@ const (
 	java = "/usr/lib/jvm/java-17-openjdk-amd64/bin/java"
 	kB   = 1024
 
-	cpuTree = "/sys/devices/system/cpu"
-	// Without the dots as soon as the numbers in it are the container's.
-	nodeTree = "/sys/devices/system/node/…"
+	cpuTree  = "/sys/devices/system/cpu"
+	nodeTree = "/sys/devices/system/node"
 )
 
 // clients are the rows of the page, in its order. A number is the container's unless its row says otherwise.

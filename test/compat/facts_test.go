@@ -99,6 +99,7 @@ type number struct {
 	unit    float64
 	want    func(facts) float64
 	slack   float64 // how far it may be off, in the unit of want
+	swing   float64 // and as a part of itself, as what rises and falls does so between two looks too
 	sum     bool    // of all matches
 	none    bool    // no match is 0
 	moves   bool    // with time, so that the page does not quote it
@@ -127,7 +128,7 @@ func free(pattern string, unit float64) number {
 }
 
 func load(pattern string) number {
-	return number{what: "load average", pattern: pattern, unit: 1, want: func(f facts) float64 { return f.load }, slack: 0.1, moves: true}
+	return number{what: "load average", pattern: pattern, unit: 1, want: func(f facts) float64 { return f.load }, slack: 0.1, swing: 0.1, moves: true}
 }
 
 func uptime(pattern string, unit float64) number {
@@ -220,9 +221,10 @@ func (n number) check(output string, both [2]facts) (text string, err error) {
 		text = n.what + " …"
 	}
 	a, b := n.want(both[0]), n.want(both[1])
+	slack := n.slack + n.swing*max(a, b)
 	// Written so that a want which is not a number fails.
-	if !(got >= min(a, b)-n.slack && got <= max(a, b)+n.slack) {
-		return text, fmt.Errorf("%s: %v, want %v to %v, ± %v", n.what, got, min(a, b), max(a, b), n.slack)
+	if !(got >= min(a, b)-slack && got <= max(a, b)+slack) {
+		return text, fmt.Errorf("%s: %v, want %v to %v, ± %v", n.what, got, min(a, b), max(a, b), slack)
 	}
 	return text, nil
 }
@@ -230,5 +232,5 @@ func (n number) check(output string, both [2]facts) (text string, err error) {
 // tells says whether the number differs between a container and the machine, so that it can be told whose it is.
 func (n number) tells(container, machine facts) bool {
 	a, b := n.want(container), n.want(machine)
-	return a-b > n.slack || b-a > n.slack
+	return max(a, b)-min(a, b) > n.slack+n.swing*max(a, b)
 }
