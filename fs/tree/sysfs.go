@@ -190,10 +190,6 @@ func (t *Tree) look(f *File, c *container.Container, pid int) (*look, error) {
 	return l, nil
 }
 
-func (l *look) hides(f *File) bool {
-	return f.hidden == fromAll || f.hidden == fromContainers && l.view != nil
-}
-
 func (l *look) end() { works.Put(l.work) }
 
 // toMachine is the machine's path of a reader's, ok false where he sees no such thing.
@@ -282,7 +278,7 @@ func (t *Tree) lookupSys(parent node, dir *File, name string, h *fuse.InHeader, 
 		return fuse.ToStatus(err)
 	}
 	e := t.sys.of(p)
-	if e == 0 || l.hides(t.sys.file(e)) {
+	if e == 0 || t.sys.file(e).hidden {
 		return fuse.ENOENT
 	}
 	n := parent.sibling(e, number)
@@ -488,7 +484,7 @@ func (t *Tree) namesSys(l *look, n node, dir *File, machine string) (list []fuse
 			if ok {
 				e = t.sys.of(p)
 			}
-			if seen = e != 0 && !l.hides(t.sys.file(e)); seen {
+			if seen = e != 0 && !t.sys.file(e).hidden; seen {
 				list = append(list, fuse.DirEntry{Name: called, Mode: name.Type, Ino: uint64(n.sibling(e, number))})
 			}
 		}

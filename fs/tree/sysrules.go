@@ -19,17 +19,9 @@ type sysRule struct {
 	rewrite   view.Rewriter
 	host      host.Need
 	container container.Need
-	hidden    hiding
+	// hidden says that nobody sees it.
+	hidden bool
 }
-
-// hiding is whom a file or directory is hidden from.
-type hiding uint8
-
-const (
-	shown hiding = iota
-	fromContainers
-	fromAll // also from a container that is shown the machine because it could not be read
-)
 
 var sysRules = []sysRule{
 	{pattern: "cpu/kernel_max", rewrite: view.KernelMax},
@@ -38,7 +30,7 @@ var sysRules = []sysRule{
 	{pattern: "cpu/enabled", rewrite: view.CPUList},     // Linux ≥ 6.11
 	{pattern: "cpu/aarch32_el0", rewrite: view.CPUList}, // arm64: which can run 32-bit programs
 	// Runtimes cover it, as its counters are a side channel; what is bound over their cover would show it again.
-	{pattern: "cpu/cpu*/thermal_throttle", hidden: fromAll},
+	{pattern: "cpu/cpu*/thermal_throttle", hidden: true},
 	{pattern: "cpu/cpu*/topology/*_list", rewrite: view.CPUList},
 	{pattern: "cpu/cpu*/topology/*_cpus", rewrite: view.CPUMask},
 	{pattern: "cpu/cpu*/topology/*_siblings", rewrite: view.CPUMask},
@@ -55,11 +47,6 @@ var sysRules = []sysRule{
 	{pattern: "node/node*/distance", rewrite: view.NodeDistance},
 	{pattern: "node/node*/meminfo", rewrite: view.NodeMeminfo, host: host.NeedMeminfo, container: container.NeedMemory | container.NeedNUMA},
 	{pattern: "node/node*/vmstat", rewrite: view.NodeVmstat, host: host.NeedMeminfo, container: container.NeedMemory | container.NeedNUMA},
-<<<<<<< HEAD
-=======
-	// The blocks that the machine's memory is made of: how many there are says its size, and none is the container's.
-	{pattern: "node/node*/memory[0-9]*", hidden: fromContainers},
->>>>>>> h-sysfs
 }
 
 func ruleFor(sysPath string) *sysRule {
