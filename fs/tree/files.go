@@ -37,7 +37,7 @@ type File struct {
 
 	// rewrite is for the files that are read through from the machine's /sys; nil passes them through.
 	rewrite view.Rewriter
-	hidden  hiding
+	hidden  bool // from everybody
 }
 
 // files are the virtual files. Node ids hold positions in this table and must mean the same in every version, as the
