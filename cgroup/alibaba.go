@@ -107,7 +107,7 @@ func (p *procStat) parse(text []byte) error {
 			dst = &p.load.Avg[2]
 		case "nr_running":
 			dst = &p.load.Running
-		case "nr_uninterruptible":
+		case "nr_uninterruptible", "nr_uninterrupible": // the latter of earlier kernels
 			dst = &p.load.Blocked
 		default:
 			continue

@@ -81,6 +81,8 @@ func TestParseProcStat(t *testing.T) {
 			load: Load{Avg: [3]uint64{5, 1, 0}, Running: 7}}, // not all of it
 		"running load average(1min) 9\nnr_uninterruptible 3\nload average(1min) 5\nload average(5min) 1\nload average(15min) 0\nnr_running 7": {
 			load: Load{Avg: [3]uint64{5, 1, 0}, Running: 7, Blocked: 3}, hasLoad: true},
+		"load average(1min) 5\nload average(5min) 1\nload average(15min) 0\nnr_running 7\nnr_uninterrupible 3\nnr_switches 234453363\n": {
+			load: Load{Avg: [3]uint64{5, 1, 0}, Running: 7, Blocked: 3}, hasLoad: true},
 	} {
 		var got procStat
 		if err := got.parse([]byte(text)); err != nil {

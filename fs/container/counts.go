@@ -50,6 +50,13 @@ func move(level *uint64, path string) (moved bool) {
 // io makes the counters of a reading the ones to show.
 func (c *counts) io(r *view.IO) {
 	moved := move(&c.IOLevel, r.Path)
+	if moved { // devices that the other cgroup did nothing on yet are not in the reading
+		for i := range c.Devices {
+			for j := range c.Devices[i].Counts {
+				c.Devices[i].Counts[j].grow(0, true)
+			}
+		}
+	}
 	r.Read, r.Written = 0, 0
 	for i := range r.Devices {
 		d := &r.Devices[i]

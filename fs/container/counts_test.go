@@ -40,6 +40,9 @@ func TestCountsOnlyGrow(t *testing.T) {
 		{"they grow", reading("/", 9001, 9000, 9000, 0), 161, 51, 1162},
 		{"and those of the container, which read less", reading("/c", 2, 3, 8, 0), 161, 51, 1162},
 		{"growing too", reading("/c", 3, 5, 9, 0), 162, 53, 1164},
+		{"and those of another one, which did nothing on the second device", reading("/d", 1, 1), 162, 53, 1164},
+		{"until it reads from that: all of this is new", reading("/d", 1, 1, 5, 0), 162, 53, 1169},
+		{"however much it is", reading("/d", 1, 1, 5000, 0), 162, 53, 6164},
 	} {
 		c.io(step.now)
 		d := step.now.Devices[0]

@@ -42,7 +42,7 @@ func appendBlocks(dst []byte, blocks []host.CPUBlock, c *Container) []byte {
 	if len(blocks) == 0 {
 		return dst
 	}
-	pkg, cpus, cores := 0, 0, 0 // what is visible of the last package
+	var seen [16]visiblePackage // at their numbers, modulo: CPUs of two packages often take turns
 	for i, cpu := range c.CPUs {
 		block := blockOf(blocks, cpu)
 		for rest := block.Text; len(rest) > 0; {
@@ -54,38 +54,41 @@ func appendBlocks(dst []byte, blocks []host.CPUBlock, c *Container) []byte {
 				dst = appendBlockLine(dst, line, c.Number(i))
 				continue
 			}
-			if cpus == 0 || pkg != block.Package {
-				pkg = block.Package
-				cpus, cores = visibleOf(pkg, blocks, c)
+			p := &seen[uint(block.Package)%uint(len(seen))]
+			if p.cpus == 0 || p.pkg != block.Package {
+				*p = visibleOf(block.Package, blocks, c)
 			}
 			if siblings {
-				dst = appendValue(dst, line, restrict(line, block.PackageCPUs, cpus, len(c.CPUs)))
+				dst = appendValue(dst, line, restrict(line, block.PackageCPUs, p.cpus, len(c.CPUs)))
 			} else {
-				dst = appendValue(dst, line, restrict(line, block.PackageCores, cores, len(c.CPUs)))
+				dst = appendValue(dst, line, restrict(line, block.PackageCores, p.cores, len(c.CPUs)))
 			}
 		}
 	}
 	return dst
 }
 
-// visibleOf counts the visible CPUs of a package, and their cores.
-func visibleOf(pkg int, blocks []host.CPUBlock, c *Container) (cpus, cores int) {
+// visiblePackage is what is visible of a package: CPUs, and their cores.
+type visiblePackage struct{ pkg, cpus, cores int }
+
+func visibleOf(pkg int, blocks []host.CPUBlock, c *Container) visiblePackage {
+	p := visiblePackage{pkg: pkg}
 	var seen [1 << 16 / 64]uint64 // cores by their ids, which are apicids on x86
 	for _, cpu := range c.CPUs {
 		b := blockOf(blocks, cpu)
 		if b.Package != pkg {
 			continue
 		}
-		cpus++
+		p.cpus++
 		word, bit := max(b.Core, 0)/64, uint(max(b.Core, 0)%64)
 		if word >= len(seen) || seen[word]>>bit&1 == 0 {
-			cores++
+			p.cores++
 		}
 		if word < len(seen) {
 			seen[word] |= 1 << bit
 		}
 	}
-	return cpus, cores
+	return p
 }
 
 // restrict turns the number that a line has for a package of the machine into that of its visible part. all and visible

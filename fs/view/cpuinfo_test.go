@@ -40,6 +40,43 @@ func TestCpuinfoTopology(t *testing.T) {
 	}
 }
 
+// However many packages there are, and in whatever order their CPUs come, siblings and cores are the visible ones of each.
+func TestCpuinfoCountsByPackage(t *testing.T) {
+	for _, packages := range []int{1, 2, 16, 17, 40} {
+		const threads = 2
+		var text strings.Builder
+		for i := range 4 * packages {
+			fmt.Fprintf(&text, "processor\t: %d\nphysical id\t: %d\nsiblings\t: 4\ncore id\t\t: %d\ncpu cores\t: 2\n\n", i, i%packages, i/packages/threads)
+		}
+		h, c := cpuinfoHost(text.String()), new(Container)
+		for cpu := range 4 * packages {
+			if cpu%3 > 0 {
+				c.CPUs = append(c.CPUs, cpu)
+			}
+		}
+		cpus, cores := map[int]int{}, map[[2]int]bool{}
+		for _, cpu := range c.CPUs {
+			cpus[cpu%packages]++
+			cores[[2]int{cpu % packages, cpu / packages / threads}] = true
+		}
+		for i, block := range strings.Split(strings.TrimSpace(string(Cpuinfo(nil, h, c))), "\n\n") {
+			pkg := c.CPUs[i] % packages
+			n := 0
+			for core := range cores {
+				if core[0] == pkg {
+					n++
+				}
+			}
+			if want := fmt.Sprintf("siblings\t: %d\n", cpus[pkg]); !strings.Contains(block, want) {
+				t.Errorf("%d packages: no %q in %q", packages, want, block)
+			}
+			if want := fmt.Sprintf("cpu cores\t: %d", n); !strings.HasSuffix(block, want) {
+				t.Errorf("%d packages: no %q in %q", packages, want, block)
+			}
+		}
+	}
+}
+
 // A CPU that went offline since its block was read has one all the same.
 func TestCpuinfoOffline(t *testing.T) {
 	h := cpuinfoHost("processor\t: 2\nmodel\t: a\n\nprocessor\t: 5\nmodel\t: b\n\n")

@@ -112,7 +112,7 @@ func nodeNumbers(t testing.TB, text string) map[string]uint64 {
 
 // randomNodes is a machine of up to 4 nodes, whose numbers may have gaps, with its files.
 func randomNodes(r *rand.Rand) (h *host.Snapshot, files map[string][]byte) {
-	h, files = &host.Snapshot{Meminfo: []byte(smallMeminfo)}, map[string][]byte{}
+	h, files = &host.Snapshot{Meminfo: []byte(smallMeminfo), PageSize: 4096}, map[string][]byte{}
 	var online []int
 	cpu := 0
 	for id := range 6 {
@@ -151,13 +151,15 @@ func randomNodes(r *rand.Rand) (h *host.Snapshot, files map[string][]byte) {
 			text += fmt.Sprintf("Node %d %-15s %8d kB\n", n.ID, line.key+":", line.value)
 		}
 		files[dir+"meminfo"] = []byte(text)
+		files[dir+"vmstat"] = fmt.Appendf(nil, "nr_free_pages %d\nnr_active_anon %d\nnr_file_pages %d\nnr_anon_pages %d\nnuma_hit 5\npgfault 6\n",
+			free/4, free/8, free/8, free/8)
 	}
 	return h, files
 }
 
 // randomNodeContainer is a container of any state on a machine.
 func randomNodeContainer(r *rand.Rand, h *host.Snapshot) *Container {
-	c := &Container{Memory: randomMemory(r), Policy: policy.Policy{CPUIdentity: policy.CPUIdentity(r.IntN(3))}}
+	c := &Container{Memory: randomMemory(r), IO: randomIO(r), Events: randomEvents(r), Policy: policy.Policy{CPUIdentity: policy.CPUIdentity(r.IntN(3))}}
 	for _, cpu := range h.OnlineCPUs {
 		if r.IntN(3) == 0 {
 			c.CPUs = append(c.CPUs, cpu)
@@ -250,6 +252,18 @@ func TestNodeProperties(t *testing.T) {
 			}
 			if len(c.Mems) > 0 && !slices.Contains(c.Mems, node) && total != 0 {
 				t.Fatalf("seed %d: memory on node %d, mems %v", seed, node, c.Mems)
+			}
+			// vmstat has no total of the node, to hold the others against.
+			v := vmstatNumbers(t, []byte(got[fmt.Sprintf("node%d/vmstat", node)]))
+			if c.Memory == nil || len(c.Memory.Levels) == 0 {
+				continue
+			}
+			if v["nr_anon_pages"] < m["AnonPages"]/4 || v["nr_active_anon"] < m["Active(anon)"]/4 || v["nr_file_pages"] < m["FilePages"]/4 ||
+				v["nr_free_pages"] < free/4 || v["nr_free_pages"] > min(all["MemFree"], machine["MemFree"])/4 {
+				t.Fatalf("seed %d: node %d: vmstat %v, meminfo %v", seed, node, v, m)
+			}
+			if v["numa_hit"] != 5 || v["pgfault"] != 6 {
+				t.Fatalf("seed %d: node %d: what no cgroup counts by node is not the machine's: %v", seed, node, v)
 			}
 		}
 	}
@@ -356,6 +370,21 @@ func FuzzNodeMeminfo(f *testing.F) {
 	})
 }
 
+func FuzzNodeVmstat(f *testing.F) {
+	fuzzNodeFile(f, "vmstat", func(t *testing.T, text, got []byte, _ *host.Snapshot, _ *Container) {
+		rows := func(text []byte) (names []string) {
+			for line := range bytes.Lines(text) {
+				name, _ := cutField(line)
+				names = append(names, string(name))
+			}
+			return names
+		}
+		if !slices.Equal(rows(got), rows(text)) {
+			t.Fatalf("rows came or went: %q of %q", got, text)
+		}
+	})
+}
+
 func FuzzNodeList(f *testing.F) {
 	fuzzNodeFile(f, "online", func(t *testing.T, text, got []byte, h *host.Snapshot, c *Container) {
 		nodes, err := cgroup.ParseCPUList(nil, got)
@@ -371,4 +400,20 @@ func FuzzNodeList(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestNodeFilesAllocateNothing(t *testing.T) {
+	f, files := readNodes(t, "testdata/node/linux-6.1-v2.txtar")
+	for name, c := range f.containers {
+		for file, text := range files {
+			rewrite, node := nodeFiles[path.Base(file)], nodeOf(file)
+			if rewrite == nil {
+				continue
+			}
+			buf := rewrite(nil, text, node, f.host, c)
+			if n := testing.AllocsPerRun(20, func() { buf = rewrite(buf[:0], text, node, f.host, c) }); n != 0 {
+				t.Errorf("container %s: %s: %v allocations", name, file, n)
+			}
+		}
+	}
 }

@@ -3,6 +3,7 @@ package view
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
@@ -118,6 +119,52 @@ func FuzzSysfsTwins(f *testing.F) {
 			t.Errorf("the first is %d, %v, want %v", first, ok, want)
 		}
 	})
+}
+
+// maskOf is the mask of CPUs as a kernel prints it that can have n: groups of 32, the first as short as it can be.
+func maskOf(cpus []int, n int) string {
+	groups := make([]uint32, (n+31)/32)
+	for _, cpu := range cpus {
+		groups[cpu/32] |= 1 << (cpu % 32)
+	}
+	last := len(groups) - 1
+	text := fmt.Sprintf("%0*x", (n-32*last+3)/4, groups[last])
+	for i := last - 1; i >= 0; i-- {
+		text += fmt.Sprintf(",%08x", groups[i])
+	}
+	return text + "\n"
+}
+
+// What holds for the 64 CPUs of FuzzSysfsTwins holds on machines of any size, below and above a group and a digit of a mask.
+func TestSysfsTwinsOfLargeMachines(t *testing.T) {
+	r := rand.New(rand.NewPCG(9, 10))
+	for _, n := range []int{1, 2, 31, 32, 33, 36, 63, 64, 65, 96, 97, 128, 250, 1024, 1025, 8192} {
+		for range 50 {
+			var cpus, want []int
+			c := &Container{Policy: policy.Policy{CPUIdentity: policy.CPUIdentity(r.IntN(3))}}
+			often := 1 + r.IntN(8)
+			for cpu := range n {
+				if r.IntN(often) == 0 {
+					cpus = append(cpus, cpu)
+				}
+				if r.IntN(often) == 0 || cpu == n-1 && len(c.CPUs) == 0 {
+					c.CPUs = append(c.CPUs, cpu)
+				}
+			}
+			for _, cpu := range cpus {
+				if i := slices.Index(c.CPUs, cpu); i >= 0 {
+					want = append(want, c.Number(i))
+				}
+			}
+			list := append(cgroup.AppendCPUList(nil, cpus), '\n')
+			if got := CPUList(nil, list, -1, nil, c); string(got) != string(cgroup.AppendCPUList(nil, want))+"\n" {
+				t.Fatalf("%d CPUs, %v visible: list %s is %s, want %v", n, c.CPUs, list, got, want)
+			}
+			if got := CPUMask(nil, []byte(maskOf(cpus, n)), -1, nil, c); string(got) != maskOf(want, n) {
+				t.Fatalf("%d CPUs, %v visible: mask %s is %s, want %s", n, c.CPUs, maskOf(cpus, n), got, maskOf(want, n))
+			}
+		}
+	}
 }
 
 func bitsIn(mask uint64) (cpus []int) {

@@ -174,22 +174,3 @@ func keys(text []byte) string {
 	}
 	return all.String()
 }
-
-func TestSlabinfo(t *testing.T) {
-	const header = "slabinfo - version: 2.1\n# name            <active_objs>\n"
-	h := &host.Snapshot{Slabinfo: []byte(header + "dentry 5 6\nbio-120 7 8\n")}
-	memory := &cgroup.Memory{Levels: []cgroup.MemoryLevel{level("/c", gib, mib, 0)}}
-	for name, test := range map[string]struct {
-		c    *Container
-		want string
-	}{
-		"no memory controller":  {&Container{}, string(h.Slabinfo)},
-		"no caches are counted": {&Container{Memory: memory}, header},
-		"the container's own":   {&Container{Memory: memory, Slabinfo: []byte(header + "dentry 1 2\n")}, header + "dentry 1 2\n"},
-		"no container":          {nil, string(h.Slabinfo)},
-	} {
-		if got := string(Slabinfo(nil, h, test.c)); got != test.want {
-			t.Errorf("%s: got %q", name, got)
-		}
-	}
-}
