@@ -18,8 +18,9 @@ func main() {
 	root := &cobra.Command{
 		Use:   "scopefs",
 		Short: "Show containers their own resources in /proc and /sys",
-		Long: "scopefs serves /proc/meminfo, stat, cpuinfo, loadavg, uptime, swaps and the CPU lists of /sys as each container's\n" +
-			"cgroup limits and usage make them, so that free, top and lscpu report what the container really has.",
+		Long: "scopefs serves /proc/meminfo, stat, cpuinfo, loadavg, uptime, swaps, diskstats, vmstat, slabinfo and pressure/*, and the\n" +
+			"trees cpu and node of /sys/devices/system, as each container's cgroup limits and usage make them, so that free, top and\n" +
+			"lscpu report what the container really has.",
 		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,

@@ -40,7 +40,9 @@ func newShowCommand() *cobra.Command {
 		Long: "show prints a virtual file as a container sees it, read straight from the kernel: neither the daemon nor FUSE is in\n" +
 			"between. The container is that of process N, the cgroup PATH, or the announced ID. Without any of them it is that of\n" +
 			"the caller. The daemon is asked for the announced containers and the policies; without one, the policies are those of\n" +
-			"the configuration file.",
+			"the configuration file.\n\n" +
+			"FILE is a file of /proc or a list of CPUs of /sys/devices/system/cpu, by its path or the last part of it:\n" +
+			"meminfo, proc/pressure/io, online. A wrong one is answered with the list of all.",
 		Example: "  scopefs show --pid 4711 meminfo --explain\n  scopefs show --cgroup /kubepods/pod1/c1 proc/stat\n  scopefs show web /proc/cpuinfo",
 		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
