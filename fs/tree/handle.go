@@ -4,6 +4,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/scopefs/scopefs/cgroup"
 	"github.com/scopefs/scopefs/fs/container"
 	"github.com/scopefs/scopefs/fs/host"
 )
@@ -35,6 +36,14 @@ func (h *handle) slot() uint64 {
 		return 0
 	}
 	return h.container.Slot
+}
+
+// owner is whose bounds what the handle takes counts for; the zero value is the machine.
+func (h *handle) owner() cgroup.Paths {
+	if h.container == nil {
+		return cgroup.Paths{}
+	}
+	return h.container.Owner()
 }
 
 // read copies the content at offset into buf. One lock makes every answer a part of one whole snapshot, however many

@@ -82,15 +82,11 @@ func (t *Tree) Write(_ <-chan struct{}, in *fuse.WriteIn, text []byte) (uint32, 
 		return uint32(n), status(err)
 	}
 	c := t.shown(h.file, h.container)
-	var owner cgroup.Paths
-	if h.container != nil {
-		owner = h.container.Owner()
-	}
 	slot := h.slot()
 	if h.node.own() {
 		slot = h.node.slot() // also where the policy shows another one in its place
 	}
-	tr, n, err := t.triggers.set(owner, slot, func() (fd int, err error) {
+	tr, n, err := t.triggers.set(h.owner(), slot, func() (fd int, err error) {
 		err = as(h.privileged, func() error {
 			if c != nil {
 				fd, err = c.OpenPressure(h.file.resource)

@@ -51,6 +51,7 @@ type client struct {
 	unique uint64
 	// invalidated are the nodes whose attributes the kernel was told to forget.
 	invalidated []uint64
+	eachReaddir func() // after each part of a listing; nil for nothing
 }
 
 // mount makes a client of a machine with two containers, limited to 100 and 200 MiB, of which the second is announced.
@@ -265,6 +266,9 @@ func (c *client) readdirAs(n node, pid uint32) []string {
 		}
 		if len(body) == 0 {
 			return names
+		}
+		if c.eachReaddir != nil {
+			c.eachReaddir()
 		}
 		for len(body) > 0 { // struct fuse_dirent: ino, off, namelen, type, name padded to 8
 			length := int(binary.NativeEndian.Uint32(body[16:]))

@@ -393,10 +393,11 @@ func (t *Tree) readlinkSys(n node, f *File, pid int) ([]byte, fuse.Status) {
 	return []byte(target), fuse.OK
 }
 
-// dirHandle is an open directory that is read through: whose it is, and what it held when it was read from its start.
+// dirHandle is an open directory in which names come and go: whose it is, and what it held when it was read from its start,
+// as offsets are positions in that.
 type dirHandle struct {
 	node      node
-	file      *File
+	file      *File                // of one that is read through, nil for that of the announced containers
 	container *container.Container // nil: the machine's
 
 	mu   sync.Mutex
@@ -427,25 +428,6 @@ func (t *Tree) openDirSys(n node, f *File, pid int, out *fuse.OpenOut) fuse.Stat
 	}
 	c.Release()
 	return status
-}
-
-// readDirSys lists a directory that is read through.
-func (t *Tree) readDirSys(n node, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
-	d := t.dirs.get(in.Fh)
-	if d == nil || d.node != n {
-		return fuse.EBADF
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if in.Offset == 0 || d.list == nil {
-		list, status := t.listSys(d, int(in.Pid))
-		if !status.Ok() {
-			return status
-		}
-		d.list = list
-	}
-	addEntries(out, in.Offset, d.list)
-	return fuse.OK
 }
 
 // listSys lists the names of the table, and then what else the machine has.

@@ -390,6 +390,9 @@ func (t *Tree) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fu
 	if !n.entry().isDir() {
 		return fuse.ENOTDIR
 	}
+	if n == topNode(ownDir) {
+		out.Fh = t.dirs.add(&dirHandle{node: n})
+	}
 	return fuse.OK
 }
 
@@ -403,11 +406,33 @@ func (t *Tree) ReleaseDir(in *fuse.ReleaseIn) {
 // ReadDir lists a directory.
 func (t *Tree) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	n := node(in.NodeId)
-	if t.sysFile(n) != nil {
-		return t.readDirSys(n, in, out)
+	if t.sysFile(n) == nil && n != topNode(ownDir) {
+		addEntries(out, in.Offset, t.list(n)) // always the same
+		return fuse.OK
 	}
-	addEntries(out, in.Offset, t.list(n))
+	d := t.dirs.get(in.Fh)
+	if d == nil || d.node != n {
+		return fuse.EBADF
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if in.Offset == 0 || d.list == nil {
+		list, status := t.listNow(d, int(in.Pid))
+		if !status.Ok() {
+			return status
+		}
+		d.list = list
+	}
+	addEntries(out, in.Offset, d.list)
 	return fuse.OK
+}
+
+// listNow lists a directory in which names come and go.
+func (t *Tree) listNow(d *dirHandle, pid int) ([]fuse.DirEntry, fuse.Status) {
+	if d.file == nil {
+		return t.list(d.node), fuse.OK
+	}
+	return t.listSys(d, pid)
 }
 
 // list lists a directory of the tables.

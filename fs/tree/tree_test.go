@@ -394,6 +394,33 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+// Who lists the containers while one of them ends is told of each of the others, once.
+func TestContainersEndWhileTheyAreListed(t *testing.T) {
+	c := mount(t)
+	want := []string{".", ".."}
+	for i := range 20 {
+		id := fmt.Sprintf("a%02d", i) // before web
+		if _, err := c.reg.Announce(id, onePID, nil); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, id)
+	}
+	want = append(want, "web")
+	ended := false
+	c.eachReaddir = func() {
+		if !ended {
+			ended = true
+			if err := c.reg.Forget("a00"); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if got := c.readdir(c.walk(machinePID, "c")); !slices.Equal(got, want) {
+		t.Errorf("listed %q, want %q", got, want)
+	}
+	c.tree.dirs.open.Range(func(any, any) bool { t.Error("a directory stays open"); return true })
+}
+
 // The machine's numbers, and a count, where the container's cannot be read any more.
 func TestForgottenContainer(t *testing.T) {
 	c := mount(t)

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/scopefs/scopefs/cgroup"
 )
 
 // turns keeps containers apart that read one inode through the kernel's page cache (see pages), as where the host bound it
@@ -17,9 +19,15 @@ import (
 type turns struct {
 	taken atomic.Bool // an inode takes turns: what all others need not lock for
 
-	mu     sync.Mutex
-	inodes map[node]*turn
+	mu      sync.Mutex
+	inodes  map[node]*turn
+	pruned  time.Time
+	waiting map[cgroup.Paths]int // opens, by whose they are
 }
+
+// maxWaiting bounds the opens of one container that wait: each keeps one of the server's readers, of which it has 256 for
+// all. An open beyond it is let in at once.
+const maxWaiting = 16
 
 // turnFor bounds what a descriptor that is kept open costs others, and ownTurnFor what it costs them in one container's own
 // tree, where nobody else is kept waiting.
@@ -61,6 +69,14 @@ func (t *turns) wait(h *handle) {
 			i.enter(h)
 			return
 		}
+		owner := h.owner()
+		if t.waiting[owner] >= maxWaiting {
+			return
+		}
+		if t.waiting == nil {
+			t.waiting = map[cgroup.Paths]int{}
+		}
+		t.waiting[owner]++
 		changed := i.changed
 		t.mu.Unlock()
 		over := false
@@ -70,6 +86,9 @@ func (t *turns) wait(h *handle) {
 			over = true
 		}
 		t.mu.Lock()
+		if t.waiting[owner]--; t.waiting[owner] == 0 {
+			delete(t.waiting, owner)
+		}
 		if over {
 			return // it may read what another one left, but it reads
 		}
@@ -101,7 +120,7 @@ func (t *turns) read(h *handle) {
 		if t.inodes == nil {
 			t.inodes = map[node]*turn{}
 		}
-		maps.DeleteFunc(t.inodes, func(_ node, i *turn) bool { return time.Since(i.used) > forgetAfter && !i.busy() })
+		t.prune()
 		i = &turn{limit: turnFor, slot: h.slot(), readers: map[*handle]time.Time{}, changed: make(chan struct{})}
 		if h.node.own() {
 			i.limit = ownTurnFor
@@ -111,6 +130,15 @@ func (t *turns) read(h *handle) {
 		t.taken.Store(true)
 	}
 	i.used = time.Now()
+}
+
+// prune drops the inodes that have taken no turns for long. Like that of pages it looks at all, so not often.
+func (t *turns) prune() {
+	if time.Since(t.pruned) < stale {
+		return
+	}
+	t.pruned = time.Now()
+	maps.DeleteFunc(t.inodes, func(_ node, i *turn) bool { return time.Since(i.used) > forgetAfter && !i.busy() })
 }
 
 // done ends a handle's turn.
