@@ -141,9 +141,9 @@ func TestInvisibleReader(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	_ = syscall.Kill(pid, syscall.SIGTERM) // who started it hands no signal on
+	<-d.done
 	if !strings.Contains(d.log(), fallbackMessage) {
 		t.Error("no fallback was counted")
 	}
-	_ = syscall.Kill(pid, syscall.SIGTERM) // who started it hands no signal on
-	<-d.done
 }

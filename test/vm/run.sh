@@ -19,7 +19,7 @@ jobs=${JOBS:-2} timeout=${TIMEOUT:-900}
 programs="free top vmstat uptime w ps pgrep lscpu nproc getconf unshare nsenter mount umount runc find slabtop iostat mpstat
 	lstopo-no-graphics numactl numastat taskset"
 # What a -numa lane runs, and of which packages: not of those that look at fixtures alone.
-numa_tests='NUMA|Sysfs|CPUCount|Polic|Hotplug' numa_packages='/(cgroup|hooks/run|test/.*)$'
+numa_tests='NUMA|Sysfs|CPUCount|PolicyCPUs|PolicyFiles|Hotplug' numa_packages='/(cgroup|hooks/run|test/.*)$'
 
 lanes=("$@")
 [[ ${lanes[*]:-all} == all ]] && lanes=("${all[@]}")
