@@ -12,8 +12,8 @@ import (
 const maxCPUs = 8192
 
 // ParseCPUList appends the CPUs (or the nodes, of which there are fewer) of a list in the kernel's format, such as
-// "0-3,8" of cpuset.cpus.effective, to dst, ascending and without doubles. A trailing newline and blanks around items are accepted, and nothing is an empty
-// list. CPU numbers are below 8192.
+// "0-3,8" of cpuset.cpus.effective, to dst, ascending and without doubles. A trailing newline and blanks around items are
+// accepted, and nothing is an empty list. CPU numbers are below 8192.
 func ParseCPUList(dst []int, text []byte) ([]int, error) {
 	rest := bytes.TrimSpace(text)
 	if len(rest) == 0 {

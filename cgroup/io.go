@@ -78,6 +78,7 @@ func (g *Group) ReadIO(io *IO) error {
 			io.Version, io.Path = g.io.version, l.path
 			break
 		}
+		io.Devices = io.Devices[:0] // of the one file that v1 had
 	}
 	return nil
 }

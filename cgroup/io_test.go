@@ -114,6 +114,21 @@ func TestBlkioNotRecursive(t *testing.T) {
 	}
 }
 
+// Of a cgroup that goes away, or whose controller does, one of the two files may be read and the other be missing.
+func TestBlkioHalf(t *testing.T) {
+	root := fixture(t, "v1-5.10")
+	dir := root + "/sys/fs/cgroup/blkio/kubepods/pod1/"
+	write(t, dir+"app/blkio.throttle.io_serviced_recursive", "9:9 Read 5\nTotal 5\n")
+	remove(t, dir+"app/blkio.throttle.io_service_bytes*")
+	for _, file := range []string{"io_serviced", "io_service_bytes"} {
+		write(t, dir+"blkio.throttle."+file+"_recursive", "8:0 Write 7\nTotal 7\n")
+	}
+	want := IO{V1, "/kubepods/pod1", []DeviceIO{{Device: Device{8, 0}, Writes: IOCount{7, 7}}}}
+	if diff := cmp.Diff(want, readIO(t, open(t, newFS(t, root), container(t, root)))); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestMemoryEvents(t *testing.T) {
 	for _, tt := range []struct {
 		version Version

@@ -104,7 +104,8 @@ type CPU struct {
 	// Usage is the CPU time used so far, in ns: usage_usec of cpu.stat | cpuacct.usage.
 	Usage uint64
 	// User and System are how it was spent, in ns: user_usec and system_usec of cpu.stat | cpuacct.usage_user and
-	// usage_sys, else cpuacct.stat; cpuacct.proc_stat where there is one. Some v1 kernels (5.10) sample these at ticks and count only a part of Usage.
+	// usage_sys, else cpuacct.stat; cpuacct.proc_stat where there is one. Some v1 kernels (5.10) sample these at ticks and
+	// count only a part of Usage.
 	User, System uint64
 	// Nice is the part of User, in ns, that ran at a positive nice value: nice_usec of cpu.stat, nice of cpuacct.proc_stat;
 	// 0 where there is none.

@@ -100,9 +100,9 @@ func fixedLoad(centi uint64) uint64 {
 
 func clampInt(n uint64) int { return int(min(n, math.MaxInt32)) }
 
-// sampleLoad is one step of the sampler. It has nothing to do where the kernel keeps the load itself. A container that used no CPU time since its tasks were last counted, and had
-// none to count then, still has none: a task that became runnable ran, or used time up to where it blocks. So an idle
-// container costs one read of its usage.
+// sampleLoad is one step of the sampler. It has nothing to do where the kernel keeps the load itself. A container that
+// used no CPU time since its tasks were last counted, and had none to count then, still has none: a task that became
+// runnable ran, or used time up to where it blocks. So an idle container costs one read of its usage.
 func (c *Container) sampleLoad(now time.Duration) {
 	kernel, ok, err := c.group.ReadLoad()
 	if err != nil {

@@ -213,8 +213,9 @@ type file struct {
 	mu sync.Mutex
 }
 
-// open opens the file; one that does not exist, or that only root may read, is no error before it is read. It is unix.Open and not os.Open, which would register the
-// descriptor with Go's poller: files of kernfs accept that, and wake it up for nothing.
+// open opens the file; one that does not exist, or that only root may read, is no error before it is read. It is unix.Open
+// and not os.Open, which would register the descriptor with Go's poller: files of kernfs accept that, and wake it up for
+// nothing.
 func (f *file) open(path string) error {
 	f.path = path
 	for {

@@ -22,16 +22,11 @@ func NeedPressure(r cgroup.Pressure) Need { return needPressure << r }
 // the calling thread, see AsUnprivileged.
 func (f *FS) OpenPressure(r cgroup.Pressure) (fd int, err error) {
 	path := filepath.Join("/", f.root, "proc/pressure", r.String())
-	for {
-		fd, err = unix.Open(path, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-		switch err {
-		case nil:
-			return fd, nil
-		case unix.EINTR:
-		default:
-			return -1, &os.PathError{Op: "open", Path: path, Err: err}
-		}
+	fd, err = retry(func() (int, error) { return unix.Open(path, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0) })
+	if err != nil {
+		return -1, &os.PathError{Op: "open", Path: path, Err: err}
 	}
+	return fd, nil
 }
 
 // Mode is the permission bits of a file, named by its path below the root; 0 if there is none.

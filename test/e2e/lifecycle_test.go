@@ -222,3 +222,23 @@ func TestAnnounceErrors(t *testing.T) {
 		t.Errorf("announcing the same again: %+v, %v", v, err)
 	}
 }
+
+// TestLogReaderGone ends whoever reads the daemon's log, as a restart of journald does: containers do not lose their files.
+func TestLogReaderGone(t *testing.T) {
+	t.Parallel()
+	dir := scratch(t)
+	wrapper := dir + "/wrapper"
+	writeExecutable(t, wrapper, "#!/bin/sh\nbusybox mkfifo "+dir+"/log\nbusybox true <"+dir+"/log &\nexec "+scopefs+" \"$@\" 2>"+dir+"/log\n")
+	writeConfig(t, dir+"/config.toml", "")
+	d := startDaemonIn(t, dir, wrapper, "--config", dir+"/config.toml")
+	c := startContainer(t, d, newGroup(t).memory(64*miB), options{bind: ownTree})
+	_ = syscall.Kill(d.cmd.Process.Pid, syscall.SIGHUP) // which is logged
+	for range 3 {
+		if _, pid, err := control.Ping(t.Context(), d.socket); err != nil || pid != d.cmd.Process.Pid {
+			t.Fatalf("without a reader of its log: %d, %v", pid, err)
+		}
+		if total := c.meminfo()["MemTotal"]; total != 64*miB {
+			t.Errorf("MemTotal is %d", total)
+		}
+	}
+}

@@ -23,6 +23,7 @@ type numaNode struct {
 	cpus []int
 }
 
+// numberList parses a list of CPUs or nodes.
 func numberList(t testing.TB, text string) []int {
 	t.Helper()
 	list, err := cgroup.ParseCPUList(nil, []byte(text))
@@ -32,6 +33,7 @@ func numberList(t testing.TB, text string) []int {
 	return list
 }
 
+// listText is such a list, as the kernel prints it.
 func listText(numbers []int) string { return string(cgroup.AppendCPUList(nil, numbers)) }
 
 // numaNodes are the machine's nodes. The test is skipped where the kernel knows none.

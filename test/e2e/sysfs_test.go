@@ -14,7 +14,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/scopefs/scopefs/cgroup"
 	"github.com/scopefs/scopefs/fs"
 	"github.com/scopefs/scopefs/fs/policy"
 )
@@ -57,16 +56,6 @@ func startDaemonWith(t *testing.T, setting, value string) *daemon {
 	return runDaemon(t, dir, cmd).ready()
 }
 
-// cpusOf parses a list of CPUs.
-func cpusOf(t testing.TB, list string) []int {
-	t.Helper()
-	cpus, err := cgroup.ParseCPUList(nil, []byte(list))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cpus
-}
-
 // seen is what a container is to see of the CPUs: their numbers, and the machine's CPUs behind them.
 type seen struct {
 	identity          string
@@ -85,25 +74,25 @@ func seenAs(identity string, physical []int) seen {
 }
 
 // list is the CPUs as the kernel lists them.
-func (s *seen) list() string { return string(cgroup.AppendCPUList(nil, s.numbers)) }
+func (s *seen) list() string { return listText(s.numbers) }
 
 // rename turns a list of the machine's CPUs into one of the visible ones.
 func (s *seen) rename(t testing.TB, list string) string {
 	t.Helper()
 	var cpus []int
-	for _, cpu := range cpusOf(t, list) {
+	for _, cpu := range numberList(t, list) {
 		if i := slices.Index(s.physical, cpu); i >= 0 {
 			cpus = append(cpus, s.numbers[i])
 		}
 	}
-	return string(cgroup.AppendCPUList(nil, cpus))
+	return listText(cpus)
 }
 
 // TestSysfs looks at /sys/devices/system/cpu in containers of all kinds, by file and through programs, with each way of
 // numbering CPUs, limited by a cpuset or a quota.
 func TestSysfs(t *testing.T) {
 	t.Parallel()
-	online := cpusOf(t, readString(t, "/"+cpuDir+"/online"))
+	online := numberList(t, readString(t, "/"+cpuDir+"/online"))
 	if len(online) < 2 {
 		t.Skip("needs two CPUs")
 	}
@@ -111,7 +100,7 @@ func TestSysfs(t *testing.T) {
 	if len(online) >= 4 {
 		set, quota = []int{online[1], online[3]}, online[:3]
 	}
-	setList, cpus := string(cgroup.AppendCPUList(nil, set)), float64(len(quota))-0.5
+	setList, cpus := listText(set), float64(len(quota))-0.5
 	for _, identity := range []string{"count", "ids", "coherent"} {
 		t.Run(identity, func(t *testing.T) {
 			t.Parallel()
@@ -263,7 +252,7 @@ func checkCPUPrograms(t *testing.T, c *container, s seen) {
 	n := len(s.numbers)
 	if has(t, "lscpu") {
 		out := c.run("lscpu")
-		if cpus, list := valueOf(out, "CPU(s)"), cpusOf(t, valueOf(out, "On-line CPU(s) list")); cpus != fmt.Sprint(n) || !slices.Equal(list, s.numbers) {
+		if cpus, list := valueOf(out, "CPU(s)"), numberList(t, valueOf(out, "On-line CPU(s) list")); cpus != fmt.Sprint(n) || !slices.Equal(list, s.numbers) {
 			t.Errorf("lscpu: %s CPUs, online %v, want %v\n%s", cpus, list, s.numbers, out)
 		}
 		if got := strings.Fields(c.run("lscpu", "-e=CPU")); !slices.Equal(got[1:], strings.Fields(strings.Trim(fmt.Sprint(s.numbers), "[]"))) {
@@ -283,7 +272,7 @@ func checkCPUPrograms(t *testing.T, c *container, s seen) {
 			t.Errorf("getconf _NPROCESSORS_ONLN: %q, want %d", got, n)
 		}
 		// glibc takes possible; older ones count the cpuN directories.
-		conf, possible := firstAfter(out, "_NPROCESSORS_CONF"), len(cpusOf(t, c.read(cpuDir+"/possible")))
+		conf, possible := firstAfter(out, "_NPROCESSORS_CONF"), len(numberList(t, c.read(cpuDir+"/possible")))
 		if conf != fmt.Sprint(possible) && conf != fmt.Sprint(n) {
 			t.Errorf("getconf _NPROCESSORS_CONF: %q; possible are %d, visible %d", conf, possible, n)
 		}
@@ -417,9 +406,9 @@ func TestHotplug(t *testing.T) {
 		if err := power(state); err != nil {
 			t.Fatal(err)
 		}
-		online := cpusOf(t, readString(t, "/"+cpuDir+"/online"))
+		online := numberList(t, readString(t, "/"+cpuDir+"/online"))
 		for _, c := range []*container{limited, found} {
-			n := len(cpusOf(t, c.read(cpuDir+"/online")))
+			n := len(numberList(t, c.read(cpuDir+"/online")))
 			// A cpuset of v1 does not get a CPU back that came online again.
 			if n != len(online) && (state == "0" || n != len(online)-1) {
 				t.Errorf("cpu1 %s: %d CPUs, the machine has %d", state, n, len(online))
