@@ -57,7 +57,7 @@ var clients = []client{
 
 	{pkg: "busybox", in: bookworm, command: "busybox free", numbers: []number{
 		memory(`^Mem: +(\d+)`, kB).machines(sysinfo),
-		{what: "available", pattern: `^Mem: .* (\d+)$`, unit: kB, want: func(f facts) float64 { return f.free }, slack: 64 * miB, moves: true},
+		{what: "available", pattern: `^Mem: .* (\d+)$`, unit: kB, want: func(f facts) float64 { return f.available }, slack: 64 * miB, moves: true},
 	}},
 	{pkg: "busybox", in: bookworm, command: "busybox top -bn1", numbers: []number{
 		free(`(\d+)K free`, kB), load(`^Load average: ([\d.]+)`),

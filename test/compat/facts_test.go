@@ -20,6 +20,7 @@ type facts struct {
 	quota        float64
 	memory, swap float64
 	free         float64
+	available    float64
 	load, age    float64
 	boot         float64 // since 1970
 	written      float64 // to disks
@@ -83,6 +84,7 @@ func read(t *testing.T, proc string, f facts) facts {
 	f.memory = 1024 * sum("meminfo", `^MemTotal: +(\d+)`)
 	f.swap = 1024 * sum("meminfo", `^SwapTotal: +(\d+)`)
 	f.free = 1024 * sum("meminfo", `^MemFree: +(\d+)`)
+	f.available = 1024 * sum("meminfo", `^MemAvailable: +(\d+)`)
 	f.load = sum("loadavg", `^(\S+)`)
 	f.age = sum("uptime", `^(\S+)`)
 	f.boot = sum("stat", `^btime (\d+)`)

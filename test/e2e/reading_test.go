@@ -59,49 +59,58 @@ func readBy(f *os.File, n int) (all []byte, err error) {
 
 // preadFrom reads from an offset of a fresh descriptor, then what is before it.
 func preadFrom(f *os.File, offset int64) ([]byte, error) {
-	buf := make([]byte, 1<<20)
-	n, err := f.ReadAt(buf[offset:], offset)
-	if err != nil && err != io.EOF {
-		return nil, err
+	return unchanged(f, func(f *os.File, buf []byte) (int, error) {
+		n, err := f.ReadAt(buf[offset:], offset)
+		if err != nil && err != io.EOF {
+			return 0, err
+		}
+		return int(offset) + n, nil
+	}, offset)
+}
+
+// unchanged joins what read reads, from an offset, of a fresh descriptor with what is before it. A read at 0 is a new
+// snapshot: where that is of another length, as when uptime goes from 9.99 to 10.00, it tries again.
+func unchanged(f *os.File, read func(f *os.File, buf []byte) (size int, err error), offset int64) ([]byte, error) {
+	for {
+		buf := make([]byte, 1<<20)
+		size, err := read(f, buf)
+		if err != nil {
+			return nil, err
+		}
+		head := make([]byte, 1<<20)
+		whole, err := f.ReadAt(head, 0)
+		if err != nil && err != io.EOF {
+			return nil, err
+		}
+		if whole <= int(offset) {
+			return head[:whole], nil // shorter than the offset, as diskstats is empty of a container without I/O
+		}
+		if whole == size {
+			return append(head[:offset], buf[offset:size]...), nil
+		}
+		if f, err = os.Open(f.Name()); err != nil {
+			return nil, err
+		}
+		defer f.Close()
 	}
-	// A read at 0 would be a new snapshot: the part before the offset comes from another descriptor.
-	again, err := os.Open(f.Name())
-	if err != nil {
-		return nil, err
-	}
-	defer again.Close()
-	head, err := again.ReadAt(buf[:offset], 0)
-	if err != nil && err != io.EOF {
-		return nil, err
-	}
-	return buf[:head+n], nil
 }
 
 // preadBackwards reads a fresh descriptor from its end to offset 1.
 func preadBackwards(f *os.File) ([]byte, error) {
-	var all []byte
-	buf := make([]byte, 1<<20)
-	n, err := unix.Pread(int(f.Fd()), buf, 1)
-	if err != nil {
-		return nil, err
-	}
-	size := n + 1
-	for at := size - 100; at > 1; at -= 100 {
-		if _, err := unix.Pread(int(f.Fd()), buf[at:min(at+100, size)], int64(at)); err != nil {
-			return nil, err
+	return unchanged(f, func(f *os.File, buf []byte) (int, error) {
+		n, err := unix.Pread(int(f.Fd()), buf, 1)
+		if err != nil {
+			return 0, err
 		}
-	}
-	if _, err := unix.Pread(int(f.Fd()), buf[1:min(200, size)], 1); err != nil {
-		return nil, err
-	}
-	all = append(all, 0)
-	all = append(all, buf[1:size]...)
-	first := make([]byte, 1)
-	if n, err := unix.Pread(int(f.Fd()), first, 0); n == 0 || err != nil {
-		return nil, err // empty, as diskstats is of a container without I/O
-	}
-	all[0] = first[0]
-	return all, nil
+		size := n + 1
+		for at := size - 100; at > 1; at -= 100 {
+			if _, err := unix.Pread(int(f.Fd()), buf[at:min(at+100, size)], int64(at)); err != nil {
+				return 0, err
+			}
+		}
+		_, err = unix.Pread(int(f.Fd()), buf[1:min(200, size)], 1)
+		return size, err
+	}, 1)
 }
 
 func readv(f *os.File) (all []byte, err error) {
