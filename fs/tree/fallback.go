@@ -25,11 +25,16 @@ func reason(err error) string {
 	return "unreadable"
 }
 
-// Fallback is what the counts are kept by: a file and why its container could not be shown.
+// Fallback is what the counts are kept by: a file, or the directory below /sys that it is read through in, and why its
+// container could not be shown.
 type Fallback struct{ File, Reason string }
 
-// count adds one, and logs the first of each kind.
-func (f *Fallbacks) count(file, reason string, err error) {
+// count adds one, and logs the first of each kind. The thousands of files below a directory of /sys are one kind.
+func (f *Fallbacks) count(of *File, reason string, err error) {
+	file := of.Path
+	if of.index < 0 {
+		file = sysRoot + of.name
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	key := Fallback{file, reason}

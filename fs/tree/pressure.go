@@ -93,7 +93,7 @@ func (t *Tree) Write(_ <-chan struct{}, in *fuse.WriteIn, text []byte) (uint32, 
 				if !errors.Is(err, cgroup.ErrNoPressure) {
 					return err
 				}
-				t.Fallbacks.count(h.file.Path, reason(err), err)
+				t.Fallbacks.count(h.file, reason(err), err)
 			}
 			fd, err = t.host.OpenPressure(h.file.resource)
 			return err

@@ -488,3 +488,20 @@ func valueOf(block, key string) string {
 	}
 	return ""
 }
+
+// A search through /sys in a forgotten container is counted, and logged, as one thing.
+func TestSysfsFallbacksAreOneKind(t *testing.T) {
+	c := mountNUMA(t, policy.Policy{})
+	n := c.walk(machinePID, "c", "web", "sys", "devices", "system", "cpu", "cpu0")
+	if err := c.reg.Forget("web"); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"online", "topology", "cache"} {
+		c.lookup(n, webPID, file)
+	}
+	c.readdirAs(n, webPID)
+	counts := c.tree.Fallbacks.Counts()
+	if len(counts) != 1 || counts[Fallback{"sys/devices/system/cpu", "forgotten"}] == 0 {
+		t.Errorf("fallbacks: %v", counts)
+	}
+}

@@ -234,13 +234,13 @@ func (t *Tree) identify(n node, pid int, f *File) *container.Container {
 	if n.own() {
 		c := t.registry.ResolveIn(n.slot(), pid)
 		if c == nil {
-			t.Fallbacks.count(f.Path, "forgotten", errors.New("the container is not announced any more"))
+			t.Fallbacks.count(f, "forgotten", errors.New("the container is not announced any more"))
 		}
 		return c
 	}
 	c, err := t.registry.Resolve(pid)
 	if err != nil {
-		t.Fallbacks.count(f.Path, "caller", err)
+		t.Fallbacks.count(f, "caller", err)
 	}
 	return c
 }
@@ -279,7 +279,7 @@ func (t *Tree) fallsBack(f *File, err error) bool {
 	if !errors.As(err, &unreadable) {
 		return false
 	}
-	t.Fallbacks.count(f.Path, reason(err), err)
+	t.Fallbacks.count(f, reason(err), err)
 	return true
 }
 
