@@ -422,6 +422,9 @@ func TestPressureErrors(t *testing.T) {
 			want := answers(cmd)
 			got := answers(c.command(selfExe, "triggers", "/proc/pressure/cpu", as))
 			for i := texts; i < len(triggerTexts); i++ {
+				if triggerTexts[i] == "" && !countsPressure() {
+					continue // /proc/pressure refuses it, a cgroup's file does not, and FUSE never hears of it
+				}
 				if got[i] != want[i] {
 					t.Errorf("%s, %s writes %.40q (%d bytes): %s, the kernel says %s", name, as, triggerTexts[i], len(triggerTexts[i]), got[i], want[i])
 				}
