@@ -292,6 +292,10 @@ func TestWaysOfReading(t *testing.T) {
 			maps.Copy(all, sysFiles)
 			for file := range all {
 				t.Run(filepath.Base(file), func(t *testing.T) {
+					if inVM { // which is slow
+						readInAllWays(t, file, 1, containers)
+						return
+					}
 					readInAllWays(t, file, 1, containers[:1])
 					readInAllWays(t, file, 2, containers)
 				})

@@ -14,7 +14,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
 
 all=(5.10-v1 5.10-v2 6.1-v1-split 6.1-hybrid 6.1-v2 6.12-v2 7-v2 5.10-v1-numa 6.1-v2-numa)
-jobs=${JOBS:-2} timeout=${TIMEOUT:-900}
+jobs=${JOBS:-2} timeout=${TIMEOUT:-1500}
 # Real programs whose numbers tests look at; what this machine lacks is left out.
 programs="free top vmstat uptime w ps pgrep lscpu nproc getconf unshare nsenter mount umount runc find slabtop iostat mpstat
 	lstopo-no-graphics numactl numastat taskset"
