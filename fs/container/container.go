@@ -23,15 +23,13 @@ const (
 	NeedTimes       // the ledger's counters; implies NeedCPU
 	NeedLoad
 	NeedAge
-	needPressure // see NeedPressure: one bit for each of cgroup.Pressures
-	_
-	_
-	_
 	NeedIO       // block I/O
 	NeedEvents   // the counters of memory.stat
 	NeedSlabinfo // the slab caches of v1
 	NeedMems     // the NUMA nodes that memory may be from
 	NeedNUMA     // where the memory lies
+
+	needPressure // the last, as it is one bit for each of cgroup.Pressures: see NeedPressure
 )
 
 // MaxSlot is the highest slot: it has 32 bits of a node id.

@@ -12,6 +12,8 @@ import (
 // [cgroup.ErrNoPressure].
 func NeedPressure(r cgroup.Pressure) Need { return needPressure << r }
 
+const _ = needPressure << (cgroup.Pressures - 1) // a Need has room for all
+
 // OpenPressure opens the container's pressure file for a trigger, see [cgroup.Group.OpenPressure].
 func (c *Container) OpenPressure(r cgroup.Pressure) (fd int, err error) {
 	return c.group.OpenPressure(r)

@@ -17,6 +17,8 @@ import (
 // NeedPressure is the need of one file of /proc/pressure.
 func NeedPressure(r cgroup.Pressure) Need { return needPressure << r }
 
+const _ = needPressure << (cgroup.Pressures - 1) // a Need has room for all
+
 // OpenPressure opens /proc/pressure/<resource> for a trigger, to be written and polled. The descriptor is the caller's,
 // and the trigger lives as long as it does. Who may open it, and which triggers it takes, depends on the capabilities of
 // the calling thread, see AsUnprivileged.

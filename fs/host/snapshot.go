@@ -22,15 +22,13 @@ const (
 	NeedCPULists // Online, Present, Possible, Offline, and OnlineCPUs
 	NeedOvercommit
 	NeedCpuinfo32 // Cpuinfo as a reader with the personality PER_LINUX32 sees it, see FS.Linux32
-	needPressure  // see NeedPressure: one bit for each of cgroup.Pressures
-	_
-	_
-	_
 	NeedDiskstats
 	NeedVMStat
 	NeedSlabinfo
 	NeedTimeNS // TimeNS; read by FS.ReadTimeNS
 	NeedNodes  // wants NeedCPULists
+
+	needPressure // the last, as it is one bit for each of cgroup.Pressures: see NeedPressure
 )
 
 // Snapshot is the machine at one moment. Fields that were not asked for are empty. The byte slices are the kernel's
