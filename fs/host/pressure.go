@@ -40,14 +40,25 @@ func (f *FS) Mode(path string) uint32 {
 	return uint32(fi.Mode().Perm())
 }
 
-// Privileged says whether a task has CAP_SYS_RESOURCE in effect, which the kernel asks of those who set triggers with short
-// windows (before Linux 6.5: of all who open /proc/pressure for writing). A task that cannot be looked at has not.
-func (f *FS) Privileged(tid int) bool {
+// Privileged says whether a task has CAP_SYS_RESOURCE in effect, and whether it has it over the machine, too, which root of
+// a user namespace has not. Linux 6.5 and later ask the first, in any user namespace, of those who set triggers with short
+// windows; before, the second was asked of all who open /proc/pressure for writing. A task that cannot be looked at has
+// neither.
+func (f *FS) Privileged(tid int) (inEffect, overMachine bool) {
 	if tid <= 0 {
-		return false
+		return false, false
 	}
-	text, err := os.ReadFile(filepath.Join("/", f.root, "proc", strconv.Itoa(tid), "status"))
-	return err == nil && effective(text)&(1<<unix.CAP_SYS_RESOURCE) != 0
+	task := strconv.Itoa(tid)
+	text, err := os.ReadFile(filepath.Join("/", f.root, "proc", task, "status"))
+	if err != nil || effective(text)&(1<<unix.CAP_SYS_RESOURCE) == 0 {
+		return false, false
+	}
+	ours, err := nsInode(f.root, "self", "user")
+	if err != nil {
+		return true, true // a kernel without user namespaces
+	}
+	theirs, err := nsInode(f.root, task, "user")
+	return true, err == nil && theirs == ours
 }
 
 // effective is CapEff of /proc/PID/status, 0 where there is none.

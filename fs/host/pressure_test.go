@@ -73,8 +73,27 @@ func TestPrivileged(t *testing.T) {
 	}
 	f := &FS{root: root}
 	for pid, want := range map[int]bool{10: true, 11: false, 12: false, 13: false, 14: false, 0: false} {
-		if got := f.Privileged(pid); got != want {
-			t.Errorf("task %d: %v", pid, got)
+		if inEffect, overMachine := f.Privileged(pid); inEffect != want || overMachine != want {
+			t.Errorf("task %d: %v, %v", pid, inEffect, overMachine)
+		}
+	}
+
+	// Now with user namespaces: 10 is in ours, 15 in another one, and of 16 it cannot be known.
+	for pid, ns := range map[string]string{"self": "ours", "10": "ours", "15": "theirs", "16": ""} {
+		dir := filepath.Join(root, "proc", pid)
+		file := filepath.Join(root, ns)
+		err := errors.Join(os.MkdirAll(filepath.Join(dir, "ns"), 0o755),
+			os.WriteFile(filepath.Join(dir, "status"), []byte("Name:\tx\nCapEff:\t000001ffffffffff\n"), 0o644))
+		if ns != "" {
+			err = errors.Join(err, os.WriteFile(file, nil, 0o644), os.Symlink(file, filepath.Join(dir, "ns/user")))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for pid, want := range map[int]bool{10: true, 15: false, 16: false} {
+		if inEffect, overMachine := f.Privileged(pid); !inEffect || overMachine != want {
+			t.Errorf("task %d in its user namespace: %v, %v, want true, %v", pid, inEffect, overMachine, want)
 		}
 	}
 }

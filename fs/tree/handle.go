@@ -20,7 +20,7 @@ type handle struct {
 
 	inTurn atomic.Bool // it is one that turns waits for
 
-	// writable, of a pressure file, and privileged, as its opener was: see host.FS.Privileged.
+	// writable, of a pressure file, and privileged, with CAP_SYS_RESOURCE in effect, as its opener was.
 	writable, privileged bool
 	setting              sync.Mutex // held to set the trigger
 	trigger              atomic.Pointer[trigger]

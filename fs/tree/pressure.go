@@ -44,7 +44,7 @@ func (t *Tree) Direct(c *container.Container) map[string]string {
 	return direct
 }
 
-// mayWrite says whether the machine's kernel would let a task open the file for writing.
+// mayWrite says whether the machine's kernel would let a task open the file for writing. privileged is over the machine.
 func (t *Tree) mayWrite(f *File, privileged bool) error {
 	if !f.pressure {
 		return unix.EACCES

@@ -309,8 +309,9 @@ func (t *Tree) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.
 	}
 	h := &handle{node: n, file: f}
 	if in.Flags&syscall.O_ACCMODE != syscall.O_RDONLY {
-		h.writable, h.privileged = true, t.host.Privileged(int(in.Pid))
-		if err := t.mayWrite(f, h.privileged); err != nil {
+		inEffect, overMachine := t.host.Privileged(int(in.Pid))
+		h.writable, h.privileged = true, inEffect
+		if err := t.mayWrite(f, overMachine); err != nil {
 			return status(err)
 		}
 	}
