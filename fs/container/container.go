@@ -63,6 +63,8 @@ type Container struct {
 
 	load loadAvg
 	refs atomic.Int32
+	// openFiles counts those of the mount; with of it is that one's.
+	openFiles *atomic.Int32
 
 	ledgerName string
 	ledgerMu   sync.Mutex
@@ -275,6 +277,26 @@ func (c *Container) seedLoad(now time.Duration) {
 		used += cpu.Levels[i].Throttled // tasks that are held back are runnable
 	}
 	c.load.seed(time.Duration(used), now-c.start, now)
+}
+
+// MaxOpenFiles bounds the files and directories of the mount that a container has open: each holds a snapshot in our memory, of
+// tens of kB on a large machine, for which no limit of the container counts.
+const MaxOpenFiles = 16384
+
+// OpenFile counts one more open file of the container, if there is room for it; nil is the machine, without a bound.
+func (c *Container) OpenFile() bool {
+	if c == nil || c.openFiles.Add(1) <= MaxOpenFiles {
+		return true
+	}
+	c.openFiles.Add(-1)
+	return false
+}
+
+// CloseFile takes back what OpenFile counted.
+func (c *Container) CloseFile() {
+	if c != nil {
+		c.openFiles.Add(-1)
+	}
 }
 
 // retain counts one more user of the container.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/scopefs/scopefs/cgroup"
@@ -208,7 +209,7 @@ func (r *Registry) foundIn(d domain, init *process, sinceInit bool) (*Container,
 		}
 		// Its policy may be another than that of others who are shown this cgroup, so its counters are its own.
 		c.ledgerName += "-" + of.ID
-		c.owner = of.paths
+		c.owner, c.openFiles = of.paths, of.openFiles
 	}
 	r.setPolicy(c, nil)
 	r.drop(d)
@@ -251,7 +252,7 @@ func (r *Registry) newContainer(id string, paths cgroup.Paths, init *process, si
 		init.close()
 		return nil, errors.New("every slot for a container was used")
 	}
-	c := &Container{ID: id, Slot: slot, paths: paths, owner: paths, group: group, proc: r.proc, init: init}
+	c := &Container{ID: id, Slot: slot, paths: paths, owner: paths, group: group, proc: r.proc, init: init, openFiles: new(atomic.Int32)}
 	c.refs.Store(1)
 	if init != nil && sinceInit {
 		c.start = init.start

@@ -3,9 +3,11 @@ package tree
 import (
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/scopefs/scopefs/fs/container"
 	"github.com/scopefs/scopefs/fs/internal/fixture"
 	"github.com/scopefs/scopefs/fs/policy"
 )
@@ -145,5 +147,49 @@ func TestFilesOff(t *testing.T) {
 	}
 	if counts := c.tree.Fallbacks.Counts(); len(counts) != 0 {
 		t.Errorf("fallbacks: %v", counts)
+	}
+}
+
+// What a container has open is bounded, in both trees and whoever of it is shown, and other containers do not pay for it.
+func TestOpenFilesAreBounded(t *testing.T) {
+	c := mountWithService(t)
+	c.announce(policy.Overrides{"reader": "caller"})
+	meminfo := c.walk(machinePID, "c", "web", "proc", "meminfo")
+	cpu := c.walk(machinePID, "c", "web", "sys", "devices", "system", "cpu")
+	online := c.walk(webPID, "sys", "devices", "system", "cpu", "online")
+	var open []uint64
+	for i := range container.MaxOpenFiles {
+		open = append(open, c.mustOpen(meminfo, []uint32{webPID, servicePID}[i%2]))
+	}
+	full := func(want int32) {
+		t.Helper()
+		for _, pid := range []uint32{webPID, servicePID} {
+			for _, n := range []node{meminfo, online} {
+				fh, _, errno := c.open(n, pid, 0)
+				if errno != want {
+					t.Errorf("task %d, %x: errno %d, want %d", pid, n, errno, want)
+				}
+				if errno == 0 {
+					c.release(n, fh)
+				}
+			}
+			body, errno := c.call(opOpendir, cpu, pid, make([]byte, 8), 64)
+			if errno != want {
+				t.Errorf("task %d, a directory: errno %d, want %d", pid, errno, want)
+			}
+			if errno == 0 {
+				c.call(opReleasedir, cpu, 0, append(body[:8:8], make([]byte, 16)...), 0)
+			}
+		}
+	}
+	full(int32(syscall.ENFILE))
+	c.release(online, c.mustOpen(online, onePID))
+	for range 2 { // the second time shows that what failed and what was closed is not counted
+		c.release(meminfo, open[0])
+		open = open[1:]
+		full(0)
+	}
+	for _, fh := range open {
+		c.release(meminfo, fh)
 	}
 }

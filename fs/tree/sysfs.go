@@ -421,6 +421,8 @@ func (t *Tree) openDirSys(n node, f *File, pid int, out *fuse.OpenOut) fuse.Stat
 			status = fuse.ToStatus(err)
 		case st.Mode&syscall.S_IFMT != syscall.S_IFDIR:
 			status = fuse.ENOTDIR
+		case !c.OpenFile():
+			status = fuse.Status(syscall.ENFILE)
 		default:
 			out.Fh = t.dirs.add(&dirHandle{node: n, file: f, container: c})
 			return fuse.OK

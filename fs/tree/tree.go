@@ -322,6 +322,10 @@ func (t *Tree) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.
 			return status
 		}
 	}
+	if !h.container.OpenFile() {
+		h.container.Release()
+		return fuse.Status(syscall.ENFILE)
+	}
 	if pinned(n, h.container) {
 		t.pages.open(h, int(in.Pid))
 	}
@@ -371,6 +375,7 @@ func (t *Tree) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
 		t.pages.release(h)
 		t.turns.done(h)
 		t.triggers.remove(h.trigger.Load())
+		h.container.CloseFile()
 		h.container.Release()
 	}
 }
@@ -400,6 +405,7 @@ func (t *Tree) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fu
 // ReleaseDir ends a directory's file descriptor.
 func (t *Tree) ReleaseDir(in *fuse.ReleaseIn) {
 	if d := t.dirs.remove(in.Fh); d != nil {
+		d.container.CloseFile()
 		d.container.Release()
 	}
 }
