@@ -136,6 +136,31 @@ func TestReaderOfAnAnnouncedContainer(t *testing.T) {
 	}
 }
 
+// A container that makes cgroups without end does not use up what others need; what is too much is shown the container.
+func TestCgroupsInPlaceAreBounded(t *testing.T) {
+	r, _, m := pod(t)
+	c, err := r.Announce("c1", 100, policy.Overrides{"reader": "caller"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := map[string]int{}
+	for i := range maxInPlace + 10 {
+		cgroup := fmt.Sprintf("/pods/p/c1/%d", i)
+		m.Cgroup(cgroup, nil)
+		m.Start(fixture.Process{PID: 1000 + i, Parent: 100, Cgroup: cgroup, NS: "c1", Inner: 10 + i})
+		shown[of(r.ResolveIn(c.Slot, 1000+i))]++
+	}
+	if len(shown) != maxInPlace+1 || shown["/pods/p/c1"] != 10 {
+		t.Errorf("%d cgroups are shown and %d tasks the container, want %d and 10", len(shown), shown["/pods/p/c1"], maxInPlace+1)
+	}
+	if got := of(r.ResolveIn(c.Slot, 1000)); got != "/pods/p/c1/0" {
+		t.Errorf("one that is known is shown %s", got)
+	}
+	if n := r.inPlace(c.Slot); n != maxInPlace {
+		t.Errorf("%d are kept", n)
+	}
+}
+
 // A view in the place of a container has its policy, follows it, and keeps counters of its own.
 func TestPolicyOfAView(t *testing.T) {
 	r, _, _ := pod(t)

@@ -171,8 +171,15 @@ func (r *Registry) announcedAround(paths cgroup.Paths) *Container {
 	return best
 }
 
-// errForgotten says that the container was forgotten in whose place another was to be shown.
-var errForgotten = errors.New("the container is not announced any more")
+// Why a container cannot be shown in the place of an announced one.
+var (
+	errForgotten = errors.New("the container is not announced any more")
+	errTooMany   = fmt.Errorf("%d cgroups are shown in the place of the container already", maxInPlace)
+)
+
+// maxInPlace bounds the cgroups that are shown in the place of one container: each keeps descriptors of its files here, and a
+// container that may make cgroups could use up those of all.
+const maxInPlace = 256
 
 // foundIn is the container of a domain, made when it is not known yet; nil for the root cgroup. It takes init over, with
 // which the container ends and, if sinceInit, starts. The container is the caller's to Release.
@@ -207,6 +214,10 @@ func (r *Registry) foundIn(d domain, init *process, sinceInit bool) (*Container,
 			c.Release()
 			return nil, errForgotten
 		}
+		if known == nil && r.inPlace(d.of) >= maxInPlace {
+			c.Release()
+			return nil, errTooMany
+		}
 		// Its policy may be another than that of others who are shown this cgroup, so its counters are its own.
 		c.ledgerName += "-" + of.ID
 		c.owner, c.openFiles = of.paths, of.openFiles
@@ -221,6 +232,16 @@ func (r *Registry) foundIn(d domain, init *process, sinceInit bool) (*Container,
 	}
 	r.found[d] = c
 	return c.retain(), nil
+}
+
+// inPlace counts the containers that are shown in the place of the one in slot.
+func (r *Registry) inPlace(slot uint64) (n int) {
+	for d := range r.found {
+		if d.of == slot {
+			n++
+		}
+	}
+	return n
 }
 
 // drop forgets the container of a domain, if there is one.
