@@ -74,17 +74,11 @@ func (d *daemon) ready() *daemon {
 func prepareDaemon(t *testing.T, dir, program string, flags ...string) *daemon {
 	t.Helper()
 	args := append([]string{"serve", "--mount", filepath.Join(dir, "fs"), "--lxcfs-compat", filepath.Join(dir, "lxcfs")}, flags...)
-	return runDaemon(t, dir, exec.Command(program, args...))
-}
-
-// runDaemon starts a daemon that serves dir/fs.
-func runDaemon(t *testing.T, dir string, cmd *exec.Cmd) *daemon {
-	t.Helper()
 	d := &daemon{
 		t: t, dir: dir,
 		mount: filepath.Join(dir, "fs"), compat: filepath.Join(dir, "lxcfs"), socket: filepath.Join(dir, "control.sock"),
 	}
-	d.process = start(t, 30*time.Minute, cmd)
+	d.process = start(t, 30*time.Minute, exec.Command(program, args...))
 	running.Lock()
 	if running.daemons == nil {
 		running.daemons = map[*daemon]bool{}

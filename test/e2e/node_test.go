@@ -73,7 +73,7 @@ func nodeMeminfo(t testing.TB, text string) meminfo {
 func TestNUMA(t *testing.T) {
 	nodes := numaNodes(t)
 	first, last := nodes[0], nodes[len(nodes)-1]
-	byCount, byIDs := startDaemon(t), startDaemonWith(t, "cpu_identity", "ids")
+	byCount, byIDs := startDaemon(t), startDaemonIn(t, scratch(t), scopefs, "--cpu-identity", "ids")
 	const limit = 192 * miB
 	for _, test := range []struct {
 		name    string

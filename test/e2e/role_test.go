@@ -42,7 +42,6 @@ func init() {
 		"threads": playThreads,
 		"counts":  playCounts,
 		"thread":  playThread,
-		"serve":   playServe,
 
 		"monitor":  playMonitor,
 		"child":    playChild,

@@ -5,17 +5,11 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
-	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
-
-	"github.com/scopefs/scopefs/fs"
-	"github.com/scopefs/scopefs/fs/policy"
 )
 
 const (
@@ -29,31 +23,6 @@ var sysFiles = map[string]*regexp.Regexp{
 	cpuDir + "/cpu0/topology/core_siblings_list": cpuList,
 	cpuDir + "/cpu0/topology/core_siblings":      regexp.MustCompile(`\A[\da-f]+(,[\da-f]{8})*\n\z`),
 	cpuDir + "/cpu0/uevent":                      regexp.MustCompile(`\A(\w+=.*\n+)*\z`),
-}
-
-// playServe is a daemon with a policy: the arguments are its directory and a setting with its value.
-func playServe(args []string) error {
-	p, err := policy.Policy{}.With(policy.Overrides{args[1]: args[2]})
-	if err != nil {
-		return err
-	}
-	d, err := fs.Start(fs.Options{Mount: filepath.Join(args[0], "fs"), LXCFSCompat: filepath.Join(args[0], "lxcfs"), Policy: p})
-	if err != nil {
-		return err
-	}
-	ended := make(chan os.Signal, 1)
-	signal.Notify(ended, syscall.SIGTERM)
-	<-ended
-	return d.Close()
-}
-
-// startDaemonWith starts a daemon for the time of the test that shows containers as a setting says.
-func startDaemonWith(t *testing.T, setting, value string) *daemon {
-	t.Helper()
-	dir := scratch(t)
-	cmd := exec.Command(selfExe, dir, setting, value)
-	cmd.Env = append(cmd.Environ(), roleEnv+"=serve")
-	return runDaemon(t, dir, cmd).ready()
 }
 
 // seen is what a container is to see of the CPUs: their numbers, and the machine's CPUs behind them.
@@ -104,7 +73,7 @@ func TestSysfs(t *testing.T) {
 	for _, identity := range []string{"count", "ids", "coherent"} {
 		t.Run(identity, func(t *testing.T) {
 			t.Parallel()
-			d := startDaemonWith(t, "cpu_identity", identity)
+			d := startDaemonIn(t, scratch(t), scopefs, "--cpu-identity", identity)
 			byCPUSet, byQuota := seenAs(identity, set), seenAs(identity, quota)
 			limitedBy := map[string]func(*group) (*group, seen){
 				"cpuset": func(g *group) (*group, seen) { return g.cpuset(setList), byCPUSet },
