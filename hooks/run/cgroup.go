@@ -232,14 +232,26 @@ func (g *group) dir() *os.File {
 // add moves process pid, all its threads, into the cgroup.
 func (g *group) add(pid int) error {
 	if g.v1 != nil {
-		if err := g.v1.AddProc(uint64(pid)); err != nil {
+		if err := untilTaken(func() error { return g.v1.AddProc(uint64(pid)) }); err != nil {
 			return err
 		}
 	}
 	if g.v2 != nil {
-		return g.v2.AddProc(uint64(pid))
+		return untilTaken(func() error { return g.v2.AddProc(uint64(pid)) })
 	}
 	return nil
+}
+
+// untilTaken calls add again where the kernel refused a process for a thread that it was just making, which Go's runtime
+// does at any time: the cpu controller takes none that has not run yet (cpu_cgroup_can_attach, kernel/sched/core.c).
+func untilTaken(add func() error) (err error) {
+	for range 100 {
+		if err = add(); !errors.Is(err, unix.EINVAL) {
+			return err
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return err
 }
 
 // groupDirs returns where the cgroup path may be.

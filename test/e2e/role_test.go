@@ -3,6 +3,7 @@ package e2e
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -158,8 +160,14 @@ func (o *orders) do() error {
 
 func join(dirs []string) error {
 	for _, dir := range dirs {
-		// "0" is the writer, in whatever pid namespace.
-		if err := os.WriteFile(dir+"/cgroup.procs", []byte("0"), 0); err != nil {
+		// "0" is the writer, in whatever pid namespace. The kernel refuses a process of which it is just making a thread, as
+		// Go's runtime may any time (cpu_cgroup_can_attach, kernel/sched/core.c).
+		err := os.WriteFile(dir+"/cgroup.procs", []byte("0"), 0)
+		for try := 0; errors.Is(err, unix.EINVAL) && try < 100; try++ {
+			time.Sleep(time.Millisecond)
+			err = os.WriteFile(dir+"/cgroup.procs", []byte("0"), 0)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -148,7 +148,7 @@ report() { # lane; status 1 when it failed
 		echo "$lane never reported (qemu's exit status $rc; 124 is the timeout of ${timeout}s)"
 		cat "$logs/$lane.qemu"
 	fi
-	grep -E '^ *--- FAIL|^panic:' "$log" || true
+	grep -E -B 15 '^ *--- FAIL|^panic:' "$log" || true
 	echo "the end of $log:"
 	tail -n "${TAIL:-60}" "$log"
 	return 1
