@@ -205,16 +205,21 @@ func removeLeftGroups() {
 // join moves this process into cgroups.
 func join(dirs []string) error {
 	for _, dir := range dirs {
-		// "0" is the writer, in whatever pid namespace. The kernel refuses a process of which it is just making a thread, as
-		// Go's runtime may any time (cpu_cgroup_can_attach, kernel/sched/core.c).
-		err := os.WriteFile(dir+"/cgroup.procs", []byte("0"), 0)
-		for try := 0; errors.Is(err, syscall.EINVAL) && try < 100; try++ {
-			time.Sleep(time.Millisecond)
-			err = os.WriteFile(dir+"/cgroup.procs", []byte("0"), 0)
-		}
-		if err != nil {
+		if err := enter(dir, "0"); err != nil { // the writer, in whatever pid namespace
 			return err
 		}
 	}
 	return nil
+}
+
+// enter moves a process into a cgroup.
+func enter(dir, pid string) error {
+	// The kernel refuses a process of which it is just making a thread, as Go's runtime may any time (cpu_cgroup_can_attach,
+	// kernel/sched/core.c).
+	err := os.WriteFile(dir+"/cgroup.procs", []byte(pid), 0)
+	for try := 0; errors.Is(err, syscall.EINVAL) && try < 100; try++ {
+		time.Sleep(time.Millisecond)
+		err = os.WriteFile(dir+"/cgroup.procs", []byte(pid), 0)
+	}
+	return err
 }

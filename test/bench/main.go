@@ -40,6 +40,13 @@ var sections = []section{
 	{"latency", "Latency of one read", runLatency, reportLatency, latencyBudgets},
 	{"throughput", "Throughput", runThroughput, reportThroughput, throughputBudgets},
 	{"syscalls", "System calls of the daemon", runSyscalls, reportSyscalls, syscallBudgets},
+	{"cold", "First read in a new container", runCold, reportCold, coldBudgets},
+	{"scale", "Many containers", runScale, reportScale, scaleBudgets},
+	{"depth", "Depth of the cgroup", runDepth, reportDepth, depthBudgets},
+	{"render", "Many CPUs", runRender, reportRender, renderBudgets},
+	{"background", "In the background", runBackground, reportBackground, backgroundBudgets},
+	{"contention", "One container floods", runContention, reportContention, contentionBudgets},
+	{"flush", "Many cgroups below one container", runFlush, reportFlush, nil},
 }
 
 // options are the command line's.

@@ -28,10 +28,13 @@ const (
 	roleInit   = "init"   // of a container
 	roleReader = "reader" // in a container, a child of its init
 	roleFloor  = "floor"  // the daemon that serves a constant file
+
+	roleThreads = "threads" // the init of an idle container, with many threads
+	roleFlood   = "flood"   // the init of a container that reads with many threads
 )
 
 func play(role string) int {
-	roles := map[string]func() error{roleInit: playInit, roleReader: playReader, roleFloor: playFloor}
+	roles := map[string]func() error{roleInit: playInit, roleReader: playReader, roleFloor: playFloor, roleThreads: playThreads, roleFlood: playFlood}
 	f := roles[role]
 	if f == nil {
 		fmt.Fprintf(os.Stderr, "bench: %s=%s: no such part\n", roleEnv, role)
