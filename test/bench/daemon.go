@@ -22,7 +22,8 @@ type daemon struct {
 	dir    string
 	mount  string
 	socket string // scopefs' control socket
-	log    string // file that it logs to
+	// abrupt has it killed at the end: LXCFS takes 5 s to stop its thread of load averages.
+	abrupt bool
 }
 
 // startScopefs starts a daemon of the program under test; flags are serve's.
@@ -68,7 +69,7 @@ func (b *bench) startLXCFS() (*daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &daemon{dir: dir, mount: filepath.Join(dir, "fs")}
+	s := &daemon{dir: dir, mount: filepath.Join(dir, "fs"), abrupt: true}
 	if err := os.Mkdir(s.mount, 0o755); err != nil {
 		return nil, err
 	}
@@ -94,7 +95,6 @@ func mounted(point string) func() error {
 }
 
 func (b *bench) startDaemon(s *daemon, name string, cmd *exec.Cmd, ready func() error) error {
-	// It must not feel the benchmark's own settings.
 	var err error
 	if s.process, err = start(b.ctx, name, true, cmd); err != nil {
 		return err
@@ -120,7 +120,11 @@ func (b *bench) startDaemon(s *daemon, name string, cmd *exec.Cmd, ready func() 
 
 // stop ends the daemon and takes its mount away. It may be called twice.
 func (s *daemon) stop() {
-	s.end(syscall.SIGTERM)
+	sig := syscall.SIGTERM
+	if s.abrupt {
+		sig = syscall.SIGKILL
+	}
+	s.end(sig)
 	_ = unix.Unmount(s.mount, unix.MNT_DETACH)
 }
 
