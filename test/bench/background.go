@@ -49,6 +49,9 @@ func runBackground(b *bench) error {
 		if err != nil {
 			return err
 		}
+		if err := b.checkFallbacks(ways); err != nil {
+			return err
+		}
 	}
 	// What daemons keep for a while after a read is over by then.
 	quiet, window := pick(b, 65*time.Second, 100*time.Millisecond), pick(b, 40*time.Second, 500*time.Millisecond)

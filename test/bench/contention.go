@@ -108,7 +108,7 @@ func runContention(b *bench) error {
 			b.record(Measurement{Name: "flood", Unit: "reads/s", Params: p, Rounds: m.rate})
 		}
 	}
-	return nil
+	return b.checkFallbacks(ways)
 }
 
 // flooder is a container that reads one file with many threads, now and then.

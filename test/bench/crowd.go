@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"time"
@@ -72,13 +73,33 @@ func (b *bench) startWays(variants ...string) (ways []way, err error) {
 	return ways, nil
 }
 
+// checkFallbacks fails when a container was shown the machine's numbers for want of its own, which are cheaper.
+func (b *bench) checkFallbacks(ways []way) error {
+	for _, w := range ways {
+		if w.variant == lxcfs {
+			continue
+		}
+		info, err := control.Call(b.ctx, w.socket, control.Request{Op: control.OpPing})
+		if err != nil {
+			return w.failed(err)
+		}
+		if len(info.Fallbacks) > 0 {
+			return w.failed(fmt.Errorf("containers were shown the machine's numbers: %v", info.Fallbacks))
+		}
+	}
+	return nil
+}
+
 // tree is the directory of the container's files. A container with an own tree is announced.
 func (w way) tree(b *bench, id string, pid int) (string, error) {
 	if w.variant == compat || w.variant == lxcfs {
 		return w.mount, nil
 	}
 	v, err := control.Announce(b.ctx, w.socket, id, pid)
-	return v.Path, err
+	if err != nil {
+		return "", w.failed(fmt.Errorf("announcing %s: %w", id, err))
+	}
+	return v.Path, nil
 }
 
 // firstReads are the files that each container of a herd reads once.

@@ -47,7 +47,7 @@ func runDepth(b *bench) error {
 			return err
 		}
 	}
-	return nil
+	return b.checkFallbacks(ways)
 }
 
 // newDeepGroup makes a cgroup so many levels below the root, the first, third and so on with limits.

@@ -66,7 +66,7 @@ func runFlush(b *bench) error {
 			return err
 		}
 	}
-	return nil
+	return b.checkFallbacks(ways)
 }
 
 // What has happened before a read of memory.stat.

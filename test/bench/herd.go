@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -85,7 +84,12 @@ func inParallel[T any](hands int, list []T, f func(T) error) error {
 		})
 	}
 	wg.Wait()
-	return errors.Join(errs...)
+	for _, err := range errs {
+		if err != nil {
+			return err // the others say the same
+		}
+	}
+	return nil
 }
 
 func (i *idler) start(b *bench, threads int) (err error) {
