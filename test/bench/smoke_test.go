@@ -170,3 +170,55 @@ func TestInterrupt(t *testing.T) {
 		t.Errorf("left behind: %q", l)
 	}
 }
+
+// TestCounters counts the system calls of cat, which makes two for each line.
+func TestCounters(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("counting another process's system calls needs root")
+	}
+	b := &bench{dir: t.TempDir(), names: map[string]int{}, ctx: t.Context()}
+	id, err := b.tracepoint("raw_syscalls/sys_enter")
+	if err != nil {
+		t.Log("without the tracepoint: ", err)
+	}
+	for _, c := range []struct {
+		name    string
+		without error
+		during  func(p *process, f func() error) (uint64, error)
+	}{
+		{"perf_event_open", err, func(p *process, f func() error) (uint64, error) { return countEvents(p, id, f) }},
+		{"strace", func() error { _, err := exec.LookPath("strace"); return err }(), b.strace},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if c.without != nil {
+				t.Skip(c.without)
+			}
+			cat, err := start(t.Context(), "cat", false, exec.Command("cat"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer cat.end(syscall.SIGKILL)
+			const lines = 50
+			echo := func() error {
+				for range lines {
+					var line string
+					if err := cat.ask("line", &line); err != nil || line != "line" {
+						return fmt.Errorf("%q: %w", line, err)
+					}
+				}
+				return nil
+			}
+			if err := echo(); err != nil {
+				t.Fatal(err)
+			}
+			n, err := c.during(cat, echo)
+			if err != nil {
+				t.Fatal(err)
+			}
+			// The read that waited for the first line may count or not, and so may its restart under strace.
+			if n < 2*lines-1 || n > 2*lines+3 {
+				t.Errorf("%d system calls for %d lines", n, lines)
+			}
+		})
+	}
+}
