@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -29,13 +31,9 @@ type bench struct {
 
 func newBench(ctx context.Context, o options, result *Result) (*bench, error) {
 	b := &bench{ctx: ctx, options: o, result: result, begun: time.Now(), names: map[string]int{}}
-	removeLeftGroups()
-	base := "/run" // where daemons keep their state in life, too
-	if _, err := os.Stat(base); err != nil {
-		base = ""
-	}
+	removeLeft()
 	var err error
-	if b.dir, err = os.MkdirTemp(base, namePrefix); err != nil {
+	if b.dir, err = os.MkdirTemp(stateDir(), fmt.Sprintf("%s%d-", namePrefix, os.Getpid())); err != nil {
 		return nil, err
 	}
 	b.onClose(func() { _ = os.RemoveAll(b.dir) })
@@ -44,6 +42,32 @@ func newBench(ctx context.Context, o options, result *Result) (*bench, error) {
 		return nil, err
 	}
 	return b, nil
+}
+
+// stateDir is where the directory of a run is made: where daemons keep their state in life, too.
+func stateDir() string {
+	if _, err := os.Stat("/run"); err != nil {
+		return os.TempDir()
+	}
+	return "/run"
+}
+
+// removeLeft removes what a run left that was killed. Its mounts went with it.
+func removeLeft() {
+	for _, h := range append(hierarchies(), hierarchy{dir: stateDir()}) {
+		paths, _ := filepath.Glob(filepath.Join(h.dir, namePrefix+"*"))
+		for _, path := range paths {
+			pid, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(path), namePrefix), "-")
+			if n, err := strconv.Atoi(pid); err != nil || syscall.Kill(n, 0) == nil {
+				continue // not ours, or of a run that lives
+			}
+			if h.dir == stateDir() {
+				_ = os.RemoveAll(path)
+			} else {
+				removeGroups(path)
+			}
+		}
+	}
 }
 
 // onClose adds a step to the clean-up, which takes the last first. It may be called from any goroutine.

@@ -179,25 +179,18 @@ func removeGroup(dir string) error {
 	return &os.PathError{Op: "rmdir", Path: dir, Err: err}
 }
 
-// removeLeftGroups removes what a killed run left.
-func removeLeftGroups() {
-	for _, h := range hierarchies() {
-		dirs, _ := filepath.Glob(filepath.Join(h.dir, namePrefix+"*"))
-		for _, dir := range dirs {
-			pid, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), namePrefix), "-")
-			if n, err := strconv.Atoi(pid); err != nil || syscall.Kill(n, 0) == nil {
-				continue // not ours, or of a run that lives
-			}
-			var below []string
-			_ = filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
-				if err == nil && d.IsDir() {
-					below = append(below, path)
-				}
-				return nil
-			})
-			for _, dir := range slices.Backward(below) {
-				_ = removeGroup(dir)
-			}
+// removeGroups removes a cgroup directory and those below it.
+func removeGroups(dir string) {
+	var dirs []string
+	_ = filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			dirs = append(dirs, path)
+		}
+		return nil
+	})
+	for _, dir := range slices.Backward(dirs) {
+		if err := removeGroup(dir); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
 		}
 	}
 }

@@ -113,6 +113,9 @@ func playInit() error {
 	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return fmt.Errorf("mounting /proc: %w", err)
 	}
+	if err := os.MkdirAll(view, 0o755); err != nil {
+		return err
+	}
 	if err := unix.Mount("bench", view, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=755"); err != nil {
 		return fmt.Errorf("mounting a tmpfs on %s: %w", view, err)
 	}

@@ -1,8 +1,8 @@
 package main
 
 import (
-	"fmt"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -110,17 +110,52 @@ func reportLatency(r *Result, p *page) {
 	const section = "latency"
 	variants := r.values(section, "variant")
 	for _, placement := range r.values(section, "placement") {
-		p.text("Placement: %s. mean / p50 / p99 in µs.", placement)
+		p.heading(map[string]string{sameCPU: "Reader and daemon on one CPU", freeCPU: "Reader and daemon where the scheduler puts them"}[placement])
+		p.text("Mean / p50 / p99, in µs.")
 		t := p.table(append([]string{"file"}, variants...)...)
 		for _, f := range r.values(section, "file") {
 			row := []string{f}
 			for _, v := range variants {
 				q := Params{"file": f, "variant": v, "placement": placement}
+				if r.find(section, "p50", q) == nil {
+					row = append(row, "–")
+					continue
+				}
 				var cell [3]string
 				for i, name := range []string{"mean", "p50", "p99"} {
 					cell[i] = number(r.value(section, name, q))
 				}
-				row = append(row, fmt.Sprintf("%s / %s / %s", cell[0], cell[1], cell[2]))
+				row = append(row, strings.Join(cell[:], " / "))
+			}
+			t.row(row...)
+		}
+
+		p.text("p50 as a multiple of another variant's in the same round, the median of the rounds:")
+		against := [][2]string{{floor, kernel}, {own, floor}, {ownFresh, floor}, {compat, floor}, {lxcfs, floor}, {lxcfs, own}, {lxcfs, compat}}
+		against = slices.DeleteFunc(against, func(a [2]string) bool {
+			return !slices.Contains(variants, a[0]) || !slices.Contains(variants, a[1])
+		})
+		columns := []string{"file"}
+		for _, a := range against {
+			columns = append(columns, a[0]+" ÷ "+a[1])
+		}
+		t = p.table(columns...)
+		for _, f := range r.values(section, "file") {
+			row := []string{f}
+			for _, a := range against {
+				q := Params{"file": f, "placement": placement}
+				row = append(row, times(r.ratio(section, "p50", q.with(Params{"variant": a[0]}), q.with(Params{"variant": a[1]}))))
+			}
+			t.row(row...)
+		}
+
+		p.text("CPU time of the daemon, in µs for each read:")
+		variants := slices.DeleteFunc(slices.Clone(variants), func(v string) bool { return v == kernel })
+		t = p.table(append([]string{"file"}, variants...)...)
+		for _, f := range r.values(section, "file") {
+			row := []string{f}
+			for _, v := range variants {
+				row = append(row, number(r.value(section, "daemon CPU", Params{"file": f, "variant": v, "placement": placement})))
 			}
 			t.row(row...)
 		}

@@ -59,8 +59,9 @@ func (m *Machine) look(b *bench) error {
 		return err
 	}
 	m.Scopefs = strings.TrimPrefix(strings.TrimSpace(string(out)), "scopefs version ")
-	if out, err := exec.Command("lxcfs", "--version").Output(); err == nil {
-		m.LXCFS = strings.TrimSpace(string(out))
+	// It says it in quotes on standard error.
+	if out, err := exec.Command("lxcfs", "--version").CombinedOutput(); err == nil {
+		m.LXCFS = strings.Trim(strings.TrimSpace(string(out)), `"`)
 	}
 	return nil
 }

@@ -60,33 +60,49 @@ type options struct {
 	plots    string
 }
 
-func main() {
+func main() { os.Exit(command(os.Args[1:])) }
+
+// command is the program; args are its arguments. It returns the exit status.
+func command(args []string) int {
 	if role := os.Getenv(roleEnv); role != "" && role != roleMain {
-		os.Exit(play(role))
+		return play(role)
 	}
 	var o options
 	var only string
-	flag.BoolVar(&o.smoke, "smoke", false, "run as little of everything as shows that it works")
-	flag.StringVar(&o.scopefs, "scopefs", "bin/scopefs", "program to measure")
-	flag.StringVar(&only, "only", "", "sections to run, separated by commas, of "+strings.Join(sectionNames(), ",")+"; none: write what -from has")
-	flag.StringVar(&o.from, "from", "", "begin with the results in `FILE`; sections that run replace theirs")
-	flag.StringVar(&o.json, "json", "", "write the results to `FILE`")
-	flag.StringVar(&o.markdown, "markdown", "", "write docs/performance.md to `FILE`")
-	flag.StringVar(&o.plots, "plots", "", "write plots (SVG) into `DIR`")
-	flag.Parse()
-	if flag.NArg() > 0 {
-		fmt.Fprintf(os.Stderr, "bench: what is %q?\n", flag.Args())
-		os.Exit(2)
+	f := flag.NewFlagSet("bench", flag.ContinueOnError)
+	f.BoolVar(&o.smoke, "smoke", false, "run as little of everything as shows that it works")
+	f.StringVar(&o.scopefs, "scopefs", "bin/scopefs", "`PROGRAM` to measure")
+	f.StringVar(&only, "only", "", "`SECTIONS` to run, separated by commas, of "+strings.Join(sectionNames(), ",")+"; none: write what -from has")
+	f.StringVar(&o.from, "from", "", "begin with the results in `FILE`; sections that run replace theirs")
+	f.StringVar(&o.json, "json", "", "write the results to `FILE`")
+	f.StringVar(&o.markdown, "markdown", "", "write the page docs/performance.md to `FILE`")
+	f.StringVar(&o.plots, "plots", "", "write the plots of the page (SVG) into `DIR` (default: named like the page, beside it)")
+	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return 0
+	} else if err != nil {
+		return 2
+	}
+	if f.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "bench: what is %q?\n", f.Args())
+		return 2
 	}
 	var err error
 	if o.only, err = parseOnly(only); err == nil {
 		err = run(o)
 	}
+	if skipped := (cannotRun{}); o.smoke && os.Getenv("CI") == "" && errors.As(err, &skipped) {
+		fmt.Println("SKIP: the benchmark cannot run here:", err)
+		return 0
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
+		return 1
 	}
+	return 0
 }
+
+// cannotRun says that this machine or user is not one to measure with.
+type cannotRun struct{ error }
 
 func sectionNames() []string {
 	var names []string
@@ -140,6 +156,9 @@ func run(o options) error {
 		}
 	}
 	if o.markdown != "" {
+		if o.plots == "" {
+			o.plots = strings.TrimSuffix(o.markdown, filepath.Ext(o.markdown))
+		}
 		return writePage(result, o.markdown, o.plots)
 	}
 	return nil
@@ -148,7 +167,10 @@ func run(o options) error {
 // measure runs the sections.
 func measure(o options, result *Result) error {
 	if os.Geteuid() != 0 {
-		return errors.New("it makes containers and mounts: run it as root")
+		return cannotRun{errors.New("it makes containers and mounts, so it needs root")}
+	}
+	if _, err := os.Stat("/dev/fuse"); err != nil {
+		return cannotRun{err}
 	}
 	if os.Getenv(roleEnv) != roleMain {
 		return ownMounts()

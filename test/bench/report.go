@@ -1,6 +1,8 @@
 package main
 
 import (
+	_ "embed"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -8,14 +10,13 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"text/template"
 	"unicode/utf8"
 )
 
 // page collects what is told of a result, for a terminal and for Markdown alike.
 type page struct {
 	blocks []block
-	// plots says where the plots' files will be, as the page names it; "" leaves them out.
-	plots string
 }
 
 type block struct {
@@ -132,22 +133,12 @@ func (t *table) markdown() string {
 	return out.String()
 }
 
-// page is the result in tables.
+// page is the result in tables, as a terminal shows it.
 func (r *Result) page() *page {
 	p := new(page)
 	if len(r.Budgets) > 0 {
 		p.heading("Budgets")
-		t := p.table("what", "budget", "measured", "")
-		for _, b := range r.Budgets {
-			sign, verdict := "≤ ", "met"
-			if b.Least {
-				sign = "≥ "
-			}
-			if !b.Met {
-				verdict = "missed"
-			}
-			t.row(b.What, sign+number(b.Limit, true)+b.Unit, number(b.Value, true)+b.Unit, verdict)
-		}
+		r.reportBudgets(p)
 	}
 	for _, s := range sections {
 		if r.has(s.name) {
@@ -158,34 +149,95 @@ func (r *Result) page() *page {
 	return p
 }
 
-// writePage writes docs/performance.md and its plots.
-func writePage(r *Result, path, plots string) error {
-	p := r.page()
-	var out strings.Builder
-	out.WriteString(pageHead(r))
-	for _, b := range p.blocks {
-		switch {
-		case b.heading != "":
-			out.WriteString("\n## " + b.heading + "\n")
-		case b.text != "":
-			out.WriteString("\n" + b.text + "\n")
-		case b.table != nil:
-			out.WriteString("\n" + b.table.markdown())
-		case b.plot != nil && plots != "":
-			rel, err := filepath.Rel(filepath.Dir(path), filepath.Join(plots, b.plot.file))
-			if err != nil {
-				return err
-			}
-			if err := os.MkdirAll(plots, 0o755); err != nil {
-				return err
-			}
-			if err := os.WriteFile(filepath.Join(plots, b.plot.file), []byte(b.plot.svg), 0o644); err != nil {
-				return err
-			}
-			fmt.Fprintf(&out, "\n![%s](%s)\n", b.plot.alt, rel)
-		}
+func (r *Result) reportBudgets(p *page) {
+	if r.Smoke {
+		p.text("This was a smoke test: the numbers mean nothing.")
 	}
-	return os.WriteFile(path, []byte(out.String()), 0o644)
+	t := p.table("what", "budget", "measured", "")
+	for _, b := range r.Budgets {
+		sign, verdict := "≤ ", "met"
+		if b.Least {
+			sign = "≥ "
+		}
+		if !b.Met {
+			verdict = "missed"
+		}
+		t.row(b.What, sign+number(b.Limit, true)+b.Unit, number(b.Value, true)+b.Unit, verdict)
+	}
 }
 
-func pageHead(r *Result) string { return "# Performance\n" }
+// pageTemplate is docs/performance.md without its numbers.
+//
+//go:embed performance.md.tmpl
+var pageTemplate string
+
+// writePage writes docs/performance.md and its plots.
+func writePage(r *Result, path, plots string) error {
+	if err := os.MkdirAll(plots, 0o755); err != nil {
+		return err
+	}
+	base, err := filepath.Rel(filepath.Dir(path), plots)
+	if err != nil {
+		return err
+	}
+	text, err := r.markdown(base, func(p *plot) error {
+		return os.WriteFile(filepath.Join(plots, p.file), []byte(p.svg), 0o644)
+	})
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, []byte(text), 0o644)
+}
+
+// markdown fills pageTemplate in. base is the directory of the plots as the page names it; save is called for each.
+func (r *Result) markdown(base string, save func(p *plot) error) (string, error) {
+	var err error
+	render := func(p *page) string {
+		var out strings.Builder
+		for _, b := range p.blocks {
+			switch {
+			case b.heading != "":
+				out.WriteString("\n### " + b.heading + "\n")
+			case b.text != "":
+				out.WriteString("\n" + b.text + "\n")
+			case b.table != nil:
+				out.WriteString("\n" + b.table.markdown())
+			case b.plot != nil:
+				err = errors.Join(err, save(b.plot))
+				fmt.Fprintf(&out, "\n![%s](%s/%s)\n", b.plot.alt, base, b.plot.file)
+			}
+		}
+		return strings.TrimSpace(out.String())
+	}
+	functions := template.FuncMap{
+		"budgets": func() string {
+			p := new(page)
+			r.reportBudgets(p)
+			return render(p)
+		},
+		"section": func(name string) (string, error) {
+			for _, s := range sections {
+				if s.name == name {
+					if !r.has(name) {
+						return "(Not measured in this run.)", nil
+					}
+					p := new(page)
+					s.report(r, p)
+					return render(p), nil
+				}
+			}
+			return "", fmt.Errorf("there is no section %s", name)
+		},
+		"gib":     func(bytes int64) string { return fmt.Sprintf("%.0f GiB", float64(bytes)/(1<<30)) },
+		"minutes": func(s float64) string { return fmt.Sprintf("%.0f minutes", math.Ceil(s/60)) },
+	}
+	t, terr := template.New("page").Option("missingkey=error").Funcs(functions).Parse(pageTemplate)
+	if terr != nil {
+		return "", terr
+	}
+	var out strings.Builder
+	if terr := t.Execute(&out, r); terr != nil {
+		return "", terr
+	}
+	return out.String(), err
+}

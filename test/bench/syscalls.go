@@ -202,7 +202,7 @@ func reportSyscalls(r *Result, p *page) {
 	const section = "syscalls"
 	variants := r.values(section, "variant")
 	for _, with := range r.values(section, "with") {
-		p.text("System calls of the daemon per read (open, read to the end, close), counted with %s.", with)
+		p.text("For each read, counted with %s:", with)
 		t := p.table(append([]string{"file"}, variants...)...)
 		for _, f := range r.values(section, "file") {
 			row := []string{f}

@@ -66,7 +66,7 @@ func throughputRounds(b *bench, st *stand, f file, readers int) error {
 func reportThroughput(r *Result, p *page) {
 	const section = "throughput"
 	variants := r.values(section, "variant")
-	p.text("Thousand reads per second, all reader processes together; reads per second over those of LXCFS in the same round.")
+	p.text("Thousand reads per second, of all reader processes together, and the ratio to those of LXCFS in the same round:")
 	t := p.table(append(append([]string{"file", "readers"}, variants...), own+" ÷ "+lxcfs)...)
 	for _, f := range r.values(section, "file") {
 		for _, readers := range r.values(section, "readers") {
