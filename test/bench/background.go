@@ -97,16 +97,13 @@ func (b *bench) sleep(d time.Duration) error {
 
 func reportBackground(r *Result, p *page) {
 	p.text("CPU of the daemon, in %% of one CPU, while nobody reads: 0 containers, and many with one idle process of so many threads, in each of which loadavg was read once, a minute before.")
-	t := p.table("containers × threads", "daemon", "CPU, %", "RSS, MB", "PSS", "RssAnon", "RssFile", "descriptors", "threads")
+	t := p.table(append([]string{"containers × threads", "daemon", "CPU, %"}, footprintColumns...)...)
 	for _, m := range r.Measurements {
 		if m.Section != "background" || m.Name != "CPU" {
 			continue
 		}
 		row := []string{m.Params["containers"] + " × " + m.Params["threads"], m.Params["variant"], number(m.Value, true)}
-		for _, name := range []string{"RSS", "PSS", "RssAnon", "RssFile", "descriptors", "threads"} {
-			row = append(row, number(r.value("background", name, m.Params)))
-		}
-		t.row(row...)
+		t.row(append(row, footprintCells(r, "background", m.Params)...)...)
 	}
 }
 

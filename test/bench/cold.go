@@ -67,7 +67,7 @@ func reportCold(r *Result, p *page) {
 			continue
 		}
 		ratio, ok := r.ratio("cold", m.Name, m.Params, Params{"variant": lxcfs})
-		t.row(m.Name+", "+m.Params["variant"], number(m.Value, true), number(most(m.Rounds), true), number(float64(len(m.Rounds)), true), times(ratio, ok))
+		t.row(m.Name+", "+m.Params["variant"], number(m.Value, true), number(most(m.Rounds), true), count(float64(len(m.Rounds)), true), times(ratio, ok))
 	}
 }
 

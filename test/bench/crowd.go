@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/scopefs/scopefs/fs/control"
@@ -158,7 +159,7 @@ func (b *bench) p50Rounds(sources []source, f file, placement string, rounds, co
 	return nil
 }
 
-// recordFootprint records what a daemon holds.
+// recordFootprint records what a daemon holds, memory in megabytes of 10⁶ bytes.
 func (b *bench) recordFootprint(d *daemon, params Params) error {
 	f, err := d.footprint()
 	if err != nil {
@@ -168,29 +169,24 @@ func (b *bench) recordFootprint(d *daemon, params Params) error {
 		name string
 		kB   int
 	}{{"RSS", f.RSS}, {"PSS", f.PSS}, {"RssAnon", f.RssAnon}, {"RssFile", f.RssFile}, {"RssShmem", f.RssShmem}} {
-		b.record(Measurement{Name: m.name, Unit: "MB", Params: params, Rounds: []float64{float64(m.kB) / 1000}})
+		b.record(Measurement{Name: m.name, Unit: "MB", Params: params, Rounds: []float64{float64(m.kB) * 1024 / 1e6}})
 	}
 	b.record(Measurement{Name: "descriptors", Params: params, Rounds: []float64{float64(f.Descriptors)}})
 	b.record(Measurement{Name: "threads", Params: params, Rounds: []float64{float64(f.Threads)}})
 	return nil
 }
 
-// footprintTable is a table of what daemons hold; rows are the parameter's values.
-func footprintTable(r *Result, p *page, section, by string, variants []string) {
-	t := p.table(by, "daemon", "RSS, MB", "PSS", "RssAnon", "RssFile", "RssShmem", "descriptors", "threads")
-	for _, n := range r.values(section, by) {
-		for _, v := range variants {
-			q := Params{by: n, "variant": v}
-			if _, ok := r.value(section, "RSS", q); !ok {
-				continue
-			}
-			row := []string{n, v}
-			for _, name := range []string{"RSS", "PSS", "RssAnon", "RssFile", "RssShmem", "descriptors", "threads"} {
-				row = append(row, number(r.value(section, name, q)))
-			}
-			t.row(row...)
-		}
+// footprintColumns are the cells of what a daemon holds in a table, footprintCells those of a row.
+var footprintColumns = []string{"RSS, MB", "PSS", "RssAnon", "RssFile", "RssShmem", "descriptors", "threads"}
+
+func footprintCells(r *Result, section string, params Params) (cells []string) {
+	for _, name := range []string{"RSS", "PSS", "RssAnon", "RssFile", "RssShmem"} {
+		cells = append(cells, number(r.value(section, name, params)))
 	}
+	for _, name := range []string{"descriptors", "threads"} {
+		cells = append(cells, count(r.value(section, name, params)))
+	}
+	return cells
 }
 
 // filesNamed are the main files of these names.
@@ -199,6 +195,14 @@ func filesNamed(names ...string) []file {
 }
 
 func micros(d time.Duration) float64 { return float64(d) / 1000 }
+
+// count is a whole number.
+func count(v float64, ok bool) string {
+	if !ok || v >= 1000 {
+		return number(v, ok)
+	}
+	return strconv.FormatFloat(v, 'f', 0, 64)
+}
 
 func most(list []float64) float64 {
 	if len(list) == 0 {

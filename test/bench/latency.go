@@ -160,6 +160,7 @@ func reportLatency(r *Result, p *page) {
 			t.row(row...)
 		}
 	}
+	plotLatency(r, p)
 }
 
 func latencyBudgets(r *Result) []Budget {

@@ -2,9 +2,11 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"regexp"
 	"strconv"
+	"strings"
 )
 
 // rendering is what it costs to make the text of a file of what was read, on a machine of so many CPUs.
@@ -17,6 +19,10 @@ var renderLine = regexp.MustCompile(`(?m)^BenchmarkRender/(\w+)/(\d+)\S*\s+\d+\s
 
 // runRender runs the renderers' own benchmark, whose machines are made up: of 2 CPUs and of 1,024.
 func runRender(b *bench) error {
+	if mod, err := exec.Command("go", "env", "GOMOD").Output(); err != nil || strings.TrimSpace(string(mod)) == os.DevNull {
+		b.logf("no Go, or not in scopefs' sources: left out")
+		return nil
+	}
 	cmd := exec.CommandContext(b.ctx, "go", "test", "-run", "^$", "-bench", "^BenchmarkRender$", "-benchmem",
 		"-benchtime", pick(b, "200ms", "20x"), "-count", pick(b, "3", "1"), "github.com/scopefs/scopefs/fs/view")
 	out, err := cmd.CombinedOutput()
@@ -83,7 +89,7 @@ func reportRender(r *Result, p *page) {
 			allocs, _ := r.value("render", "allocations", Params{"file": f, "CPUs": n})
 			most = max(most, allocs)
 		}
-		t.row(append(row, number(most, true))...)
+		t.row(append(row, count(most, true))...)
 	}
 }
 

@@ -151,22 +151,14 @@ func reportScale(r *Result, p *page) {
 			}
 		}
 	}
-	c := chart{title: "p50 of one read of meminfo over the number of containers, reader and daemon on one CPU", unit: "µs", x: "containers",
-		labels: sizes[1:], lines: true}
-	for _, v := range []string{own, lxcfs} {
-		s := series{name: v}
-		for _, n := range c.labels {
-			us, ok := r.value("scale", "p50", scaleParams(n, "meminfo", v, sameCPU, crowded))
-			if !ok {
-				us = -1
-			}
-			s.values = append(s.values, us)
-		}
-		c.series = append(c.series, s)
-	}
-	p.plot("scale.svg", c.title, c.svg())
+	plotScale(r, p)
 	p.text("What the daemons hold once all containers have read.")
-	footprintTable(r, p, "scale", "containers", []string{own, lxcfs})
+	t = p.table(append([]string{"containers", "daemon"}, footprintColumns...)...)
+	for _, m := range r.Measurements {
+		if m.Section == "scale" && m.Name == "RSS" {
+			t.row(append([]string{m.Params["containers"], m.Params["variant"]}, footprintCells(r, "scale", m.Params)...)...)
+		}
+	}
 }
 
 func scaleBudgets(r *Result) []Budget {

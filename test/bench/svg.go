@@ -83,9 +83,7 @@ func (c *chart) svg() string {
 				fmt.Fprintf(&path, "%s%.1f %.1f", map[bool]string{true: "M", false: "L"}[path.Len() == 0], x, y(v))
 				fmt.Fprintf(&b, `<circle cx="%.1f" cy="%.1f" r="3.5" fill="%s"><title>%s, %s: %s %s</title></circle>`+"\n", x, y(v), colour(i),
 					html.EscapeString(s.name), html.EscapeString(c.labels[j]), short(v), html.EscapeString(c.unit))
-				if j == len(s.values)-1 {
-					text("v", x+7, y(v)+3.5, short(v))
-				}
+				text("v m", x, y(v)-8, short(v))
 				continue
 			}
 			x += width * (float64(i) - float64(len(c.series))/2)
