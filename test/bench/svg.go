@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"html"
 	"math"
@@ -35,8 +36,10 @@ const (
 	plotBottom  = chartHeight - 48
 )
 
-// Colours that differ for all kinds of colour vision and stand out from a white and from a black page.
-var chartColours = []string{"#8a8a8a", "#b8860b", "#1f77c9", "#2a9d6f", "#c94f1f", "#9a5fc0"}
+// The variants' colours differ for all kinds of colour vision and stand out from a white and from a black page.
+var chartColours = map[string]string{
+	kernel: "#8a8a8a", floor: "#b8860b", own: "#1f77c9", ownFresh: "#6fb1e8", compat: "#2a9d6f", lxcfs: "#c94f1f",
+}
 
 const chartStyle = `text{font:12px system-ui,sans-serif;fill:#222}.t{font-size:15px;font-weight:600}.v{font-size:10px}` +
 	`.m{text-anchor:middle}.e{text-anchor:end}.g{stroke:#8886;stroke-width:1}.l{fill:none;stroke-width:2}.b{fill:#fff}` +
@@ -53,8 +56,8 @@ func (c *chart) svg() string {
 	}
 	text("t", 12, 24, c.title+", "+c.unit)
 	at := 12.0
-	for i, s := range c.series {
-		fmt.Fprintf(&b, `<rect x="%.1f" y="39" width="11" height="11" rx="2" fill="%s"/>`+"\n", at, colour(i))
+	for _, s := range c.series {
+		fmt.Fprintf(&b, `<rect x="%.1f" y="39" width="11" height="11" rx="2" fill="%s"/>`+"\n", at, colour(s.name))
 		text("", at+16, 49, s.name)
 		at += 34 + 7*float64(len(s.name))
 	}
@@ -81,18 +84,18 @@ func (c *chart) svg() string {
 			x := plotLeft + slot*(float64(j)+.5)
 			if c.lines {
 				fmt.Fprintf(&path, "%s%.1f %.1f", map[bool]string{true: "M", false: "L"}[path.Len() == 0], x, y(v))
-				fmt.Fprintf(&b, `<circle cx="%.1f" cy="%.1f" r="3.5" fill="%s"><title>%s, %s: %s %s</title></circle>`+"\n", x, y(v), colour(i),
+				fmt.Fprintf(&b, `<circle cx="%.1f" cy="%.1f" r="3.5" fill="%s"><title>%s, %s: %s %s</title></circle>`+"\n", x, y(v), colour(s.name),
 					html.EscapeString(s.name), html.EscapeString(c.labels[j]), short(v), html.EscapeString(c.unit))
 				text("v m", x, y(v)-8, short(v))
 				continue
 			}
 			x += width * (float64(i) - float64(len(c.series))/2)
 			fmt.Fprintf(&b, `<rect x="%.1f" y="%.1f" width="%.1f" height="%.1f" fill="%s"><title>%s, %s: %s %s</title></rect>`+"\n", x, y(v), width*.92,
-				plotBottom-y(v), colour(i), html.EscapeString(s.name), html.EscapeString(c.labels[j]), short(v), html.EscapeString(c.unit))
+				plotBottom-y(v), colour(s.name), html.EscapeString(s.name), html.EscapeString(c.labels[j]), short(v), html.EscapeString(c.unit))
 			text("v m", x+width*.46, y(v)-3, short(v))
 		}
 		if path.Len() > 0 {
-			fmt.Fprintf(&b, `<path class="l" stroke="%s" d="%s"/>`+"\n", colour(i), path.String())
+			fmt.Fprintf(&b, `<path class="l" stroke="%s" d="%s"/>`+"\n", colour(s.name), path.String())
 		}
 	}
 	b.WriteString("</svg>\n")
@@ -124,7 +127,7 @@ func (c *chart) scale() (step, top float64) {
 	return step, step * math.Ceil(top/step-1e-9)
 }
 
-func colour(i int) string { return chartColours[i%len(chartColours)] }
+func colour(variant string) string { return cmp.Or(chartColours[variant], "#9a5fc0") }
 
 // short is v with three digits that matter, or all before the point.
 func short(v float64) string {
