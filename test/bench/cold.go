@@ -56,7 +56,7 @@ func runCold(b *bench) error {
 		b.record(Measurement{Name: "first read", Unit: "µs", Params: Params{"variant": w.variant}, Rounds: first[w.variant]})
 	}
 	b.record(Measurement{Name: "announce", Unit: "µs", Params: Params{"variant": own}, Rounds: announced})
-	return nil
+	return b.checkFallbacks(ways)
 }
 
 func reportCold(r *Result, p *page) {

@@ -73,7 +73,7 @@ func runContention(b *bench) error {
 		}
 		floods[w.variant] = flooded + "/proc/meminfo"
 	}
-	for round := range pick(b, 9, 2) {
+	for round := range pick(b, 7, 2) {
 		for _, w := range rotated(ways, round) {
 			for _, s := range []source{machine, sources[w.variant]} {
 				if _, err := read(s, w.variant, "quiet", pick(b, 2000, 20)); err != nil {
@@ -87,7 +87,7 @@ func runContention(b *bench) error {
 				return err
 			}
 			for _, s := range []source{machine, sources[w.variant]} {
-				if _, err := read(s, w.variant, "flood", pick(b, 500, 5)); err != nil {
+				if _, err := read(s, w.variant, "flood", pick(b, 300, 5)); err != nil {
 					return err
 				}
 			}

@@ -25,7 +25,7 @@ func plotScale(r *Result, p *page) {
 			c.labels = append(c.labels, n)
 		}
 	}
-	for _, v := range []string{own, lxcfs} {
+	for _, v := range r.values("scale", "variant") {
 		s := series{name: v}
 		for _, n := range c.labels {
 			s.values = append(s.values, orNone(r.value("scale", "p50", scaleParams(n, "meminfo", v, sameCPU, crowded))))

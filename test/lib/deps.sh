@@ -36,6 +36,7 @@ top:procps
 lscpu:util-linux
 "
 bench="
+busybox:busybox-static
 lxcfs:lxcfs
 strace:strace
 "
