@@ -132,11 +132,7 @@ func reportScale(r *Result, p *page) {
 	p.text("p50 in µs in one of many containers, each with cgroups, a pid namespace and an idle process of its own; each was announced and has read the main files once. "+
 		"×: the p50 divided by that with a daemon that knows no other container, of the same rounds. LXCFS is measured up to %d.", peerMost)
 	sizes := r.values("scale", "containers")
-	columns := []string{"file", "variant", "placement"}
-	for _, n := range sizes[1:] {
-		columns = append(columns, n)
-	}
-	t := p.table(columns...)
+	t := p.table(append([]string{"file", "variant", "placement"}, sizes[1:]...)...)
 	for _, f := range r.values("scale", "file") {
 		for _, v := range r.values("scale", "variant") {
 			for _, placement := range r.values("scale", "placement") {
