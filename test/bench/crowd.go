@@ -55,6 +55,8 @@ func (b *bench) startWays(variants ...string) (ways []way, err error) {
 		switch {
 		case v == lxcfs:
 			w.daemon, err = b.startPeer()
+		case v == floor:
+			w.daemon, err = b.startFloor()
 		case v == ownFresh && !b.hasFlag("--max-age"):
 			b.logf("%s has no --max-age: %s is left out", b.options.scopefs, v)
 			continue
@@ -77,7 +79,7 @@ func (b *bench) startWays(variants ...string) (ways []way, err error) {
 // checkFallbacks fails when a container was shown the machine's numbers for want of its own, which are cheaper.
 func (b *bench) checkFallbacks(ways []way) error {
 	for _, w := range ways {
-		if w.daemon == nil || w.variant == lxcfs {
+		if w.daemon == nil || w.socket == "" {
 			continue
 		}
 		info, err := control.Call(b.ctx, w.socket, control.Request{Op: control.OpPing})
@@ -93,7 +95,7 @@ func (b *bench) checkFallbacks(ways []way) error {
 
 // tree is the directory of the container's files. A container with an own tree is announced.
 func (w way) tree(b *bench, id string, pid int) (string, error) {
-	if w.variant == compat || w.variant == lxcfs {
+	if w.socket == "" || w.variant == compat {
 		return w.mount, nil
 	}
 	v, err := control.Announce(b.ctx, w.socket, id, pid)
@@ -128,7 +130,11 @@ func bindIn(c *container, variant, name, dir string, params Params, files []file
 	s := source{variant: variant, params: params, in: c, dir: filepath.Join(view, name)}
 	var binds []bindFile
 	for _, f := range files {
-		binds = append(binds, bindFile{filepath.Join(dir, f.path), filepath.Join(name, f.name)})
+		from := filepath.Join(dir, f.path)
+		if variant == floor {
+			from = filepath.Join(dir, floorName)
+		}
+		binds = append(binds, bindFile{from, filepath.Join(name, f.name)})
 	}
 	return s, c.bind(binds...)
 }

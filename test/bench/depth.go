@@ -11,7 +11,7 @@ import (
 func runDepth(b *bench) error {
 	defer b.closeTo(b.mark())
 	depths := pick(b, []int{1, 5, 10}, []int{1, 3})
-	ways, err := b.startWays(own, compat, ownFresh, lxcfs)
+	ways, err := b.startWays(floor, own, compat, ownFresh, lxcfs)
 	if err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func (g *group) limitCPUs(n int) error {
 func reportDepth(r *Result, p *page) {
 	depths := r.values("depth", "depth")
 	p.text("p50 in µs, reader and daemon on one CPU, in containers whose cgroup lies so many levels below the root, every second level with limits of memory and CPU. "+
-		"×: divided by that at depth %s, of the same rounds.", depths[0])
+		"×: divided by that at depth %s, of the same rounds. The floor's is the scheduler's: it counts a switch between reader and daemon at every level.", depths[0])
 	t := p.table(append([]string{"file", "variant"}, depths...)...)
 	for _, f := range r.values("depth", "file") {
 		for _, v := range r.values("depth", "variant") {

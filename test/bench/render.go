@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -36,6 +37,9 @@ func runRender(b *bench) error {
 	rounds := map[[2]string][]rendering{}
 	var order [][2]string
 	for _, r := range list {
+		if !slices.ContainsFunc(slices.Concat(mainFiles, moreFiles), func(f file) bool { return f.name == r.file }) {
+			continue
+		}
 		key := [2]string{r.file, r.cpus}
 		if rounds[key] == nil {
 			order = append(order, key)
