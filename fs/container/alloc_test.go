@@ -2,6 +2,7 @@ package container
 
 import (
 	"testing"
+	"time"
 
 	"github.com/scopefs/scopefs/cgroup"
 	"github.com/scopefs/scopefs/fs/host"
@@ -30,19 +31,23 @@ func TestSnapshotAllocatesNothing(t *testing.T) {
 	if err := hostFS.Snapshot(host.NeedCPULists, &h); err != nil {
 		t.Fatal(err)
 	}
-	for name, need := range map[string]Need{
-		"memory": NeedMemory, "CPU": NeedCPU, "times": NeedTimes, "age": NeedAge, "IO": NeedIO, "events": NeedEvents,
-		"slabinfo": NeedSlabinfo, "mems": NeedMems, "NUMA": NeedNUMA, "pressure": NeedPressure(cgroup.PressureIO),
-	} {
-		var s Snapshot
-		read := func() {
-			if err := c.Snapshot(need, &h, 10, &s); err != nil {
-				t.Fatal(name, ": ", err)
+	for _, maxAge := range []time.Duration{0, time.Nanosecond, time.Hour} { // nothing shared, all read anew, all shared
+		r.SetMaxAge(maxAge)
+		for name, need := range map[string]Need{
+			"memory": NeedMemory, "CPU": NeedCPU, "times": NeedTimes, "load": NeedLoad, "age": NeedAge, "IO": NeedIO, "events": NeedEvents,
+			"slabinfo": NeedSlabinfo, "mems": NeedMems, "NUMA": NeedNUMA, "pressure": NeedPressure(cgroup.PressureIO),
+		} {
+			var s Snapshot
+			read := func() {
+				h.Boottime = boottime()
+				if err := c.Snapshot(need, &h, 10, &s); err != nil {
+					t.Fatal(name, ": ", err)
+				}
 			}
-		}
-		read()
-		if n := testing.AllocsPerRun(100, read); n != 0 {
-			t.Errorf("%s: %v allocations", name, n)
+			read()
+			if n := testing.AllocsPerRun(100, read); n != 0 {
+				t.Errorf("%s, with a max-age of %v: %v allocations", name, maxAge, n)
+			}
 		}
 	}
 }

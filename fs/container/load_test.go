@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/scopefs/scopefs/fs/host"
 	"github.com/scopefs/scopefs/fs/internal/fixture"
 	"github.com/scopefs/scopefs/fs/view"
 )
@@ -14,9 +15,9 @@ func loadOf(avg uint64) float64 { return float64(avg) / loadFixed1 }
 // One busy loop: 1 - e^(-t/60) for the first average.
 func TestLoadRises(t *testing.T) {
 	var l loadAvg
-	l.seed(0, 0, 0)
+	l.seed(0, 0, 0, 0)
 	for s := 5; s <= 600; s += 5 {
-		l.step(time.Duration(s)*time.Second, taskCount{running: 1, total: 3})
+		l.step(time.Duration(s)*time.Second, taskCount{running: 1, total: 3}.active())
 		for i, period := range loadPeriod {
 			want := 1 - math.Exp(-float64(s)/period.Seconds())
 			if got := loadOf(l.avg[i]); math.Abs(got-want) > 0.02 { // 11 bits of fraction
@@ -28,7 +29,7 @@ func TestLoadRises(t *testing.T) {
 		t.Errorf("a constant load of 1 settles at %v", got)
 	}
 	for s := 605; s <= 8000; s += 5 {
-		l.step(time.Duration(s)*time.Second, taskCount{})
+		l.step(time.Duration(s)*time.Second, 0)
 	}
 	if l.avg != [3]uint64{} {
 		t.Errorf("an idle container settles at %v", l.avg)
@@ -37,7 +38,7 @@ func TestLoadRises(t *testing.T) {
 
 func TestLoadMakesUpForMissedSteps(t *testing.T) {
 	var every, late loadAvg
-	busy := taskCount{running: 2, blocked: 1}
+	busy := taskCount{running: 2, blocked: 1}.active()
 	for s := 5; s <= 60; s += 5 {
 		every.step(time.Duration(s)*time.Second, busy)
 	}
@@ -45,7 +46,7 @@ func TestLoadMakesUpForMissedSteps(t *testing.T) {
 	if every.avg != late.avg {
 		t.Errorf("one late step gives %v, twelve give %v", late.avg, every.avg)
 	}
-	late.step(1e6*time.Second, taskCount{}) // bounded, and settled
+	late.step(1e6*time.Second, 0) // bounded, and settled
 	if late.avg != [3]uint64{} {
 		t.Errorf("after a long pause: %v", late.avg)
 	}
@@ -54,11 +55,11 @@ func TestLoadMakesUpForMissedSteps(t *testing.T) {
 // A container that has run one busy loop for 30 s before it is first seen shows what it would have shown.
 func TestLoadIsSeeded(t *testing.T) {
 	var l loadAvg
-	l.seed(30*time.Second, 30*time.Second, 100*time.Second)
+	l.seed(20*sec, 10*sec, 30*time.Second, 100*time.Second)
 	if got, want := loadOf(l.avg[0]), 1-math.Exp(-0.5); math.Abs(got-want) > 0.01 {
 		t.Errorf("%.2f, want %.2f", got, want)
 	}
-	l.seed(0, -time.Second, 0)
+	l.seed(0, 0, -time.Second, 0)
 	if math.IsNaN(loadOf(l.avg[0])) {
 		t.Error("a container from the future")
 	}
@@ -78,7 +79,15 @@ func TestContainerLoad(t *testing.T) {
 	}
 	defer c.Release()
 	var l view.Load
-	c.readLoad(r.now(), 12, &l)
+	readLoad := func(reader int) {
+		t.Helper()
+		var s Snapshot
+		if err := c.Snapshot(NeedLoad, &host.Snapshot{Boottime: boottime()}, reader, &s); err != nil {
+			t.Fatal(err)
+		}
+		l = s.load
+	}
+	readLoad(12)
 	if l.Avg[0] == 0 || l.Running != 1 || l.Blocked != 1 || l.Total != 9 || l.LastPID != 6 {
 		t.Errorf("a container that is busy at its first read: %+v", l)
 	}
@@ -86,9 +95,9 @@ func TestContainerLoad(t *testing.T) {
 	// Idle from now on: the sampler does not look at its tasks.
 	m.Start(fixture.Process{PID: 11, Cgroup: "/gone", NS: "c", Inner: 5, State: 'S'})
 	m.Start(fixture.Process{PID: 12, Cgroup: "/gone", NS: "c", Inner: 6, State: 'S'})
-	now := r.now()
+	now := boottime()
 	c.sampleLoad(now + loadStep)
-	c.readLoad(now, 10, &l)
+	readLoad(10)
 	if l.Running != 1 || l.Blocked != 0 { // 1: whoever reads
 		t.Errorf("idle: %+v", l)
 	}

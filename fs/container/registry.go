@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -46,6 +45,7 @@ type Registry struct {
 	proc *procFS
 
 	lastSlot atomic.Uint64
+	maxAge   atomic.Int64 // ns, see SetMaxAge
 
 	ledgersMu sync.Mutex
 	ledgers   map[string]*ledger // open ones by name: a container may be announced when it has been found already
@@ -177,8 +177,7 @@ func (r *Registry) Announce(id string, pid int, overrides policy.Overrides) (*Co
 	if _, err := (policy.Policy{}).With(overrides); err != nil {
 		return nil, fmt.Errorf("the policy of container %s: %w", id, err)
 	}
-	task := strconv.Itoa(pid)
-	paths, err := r.pathsOf(task)
+	paths, err := r.pathsOf(pid)
 	if err != nil {
 		return nil, fmt.Errorf("finding the cgroup of pid %d: %w", pid, err)
 	}
@@ -186,13 +185,13 @@ func (r *Registry) Announce(id string, pid int, overrides policy.Overrides) (*Co
 	if paths.IsRoot() {
 		return nil, fmt.Errorf("pid %d is in the root cgroup: a container needs a cgroup of its own", pid)
 	}
-	ns, err := r.proc.pidNS(task)
+	ns, err := r.proc.pidNS(pid)
 	if err != nil {
 		return nil, err
 	}
 	var init *process
 	if ns != r.proc.hostNS {
-		init, err = r.proc.initOf(task, nil)
+		init, err = r.proc.initOf(pid, nil)
 	} else {
 		init, err = r.proc.hold(pid)
 	}
@@ -305,7 +304,7 @@ func (r *Registry) Announced() []control.Container {
 }
 
 // pathsOf is where a process stands in the cgroup hierarchies.
-func (r *Registry) pathsOf(task string) (cgroup.Paths, error) {
+func (r *Registry) pathsOf(task int) (cgroup.Paths, error) {
 	var buf [cgroupTextSize]byte
 	text, err := r.cgroupText(task, buf[:])
 	if err != nil {
@@ -318,7 +317,7 @@ func (r *Registry) pathsOf(task string) (cgroup.Paths, error) {
 const cgroupTextSize = 2048
 
 // cgroupText is /proc/PID/cgroup, in buf if it fits.
-func (r *Registry) cgroupText(task string, buf []byte) ([]byte, error) {
+func (r *Registry) cgroupText(task int, buf []byte) ([]byte, error) {
 	for {
 		text, err := r.proc.read(task, "cgroup", buf)
 		if err != nil || len(text) < len(buf) {
@@ -347,11 +346,11 @@ func (r *Registry) online() int {
 	return len(h.OnlineCPUs)
 }
 
-// known lists every container, each to be released.
-func (r *Registry) known() []*Container {
+// known appends every container to list, each to be released.
+func (r *Registry) known(list []*Container) []*Container {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	list := make([]*Container, 0, len(r.byID)+len(r.found))
+	list = slices.Grow(list, len(r.byID)+len(r.found))
 	for _, c := range r.byID {
 		list = append(list, c.retain())
 	}
@@ -361,26 +360,18 @@ func (r *Registry) known() []*Container {
 	return list
 }
 
-// collect forgets the containers that ended.
-func (r *Registry) collect() {
-	var dead []*Container
-	for _, c := range r.known() { // looked at outside of the lock
-		if c.announced && !c.group.Alive() || !c.announced && !c.alive() {
-			dead = append(dead, c)
-		} else {
-			c.Release()
-		}
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, c := range dead {
-		if c.announced {
-			if r.byID[c.ID] == c {
+// collect forgets those of the known containers, which it releases, that ended.
+func (r *Registry) collect(known []*Container, ended func(*Container) bool) {
+	for _, c := range known {
+		if ended(c) { // looked at outside of the lock
+			r.mu.Lock()
+			if c.announced && r.byID[c.ID] == c {
 				slog.Info("container ended", "id", c.ID, "cgroup", c.paths.String())
 				r.forget(c)
+			} else if d := c.domain(); !c.announced && r.found[d] == c {
+				r.drop(d)
 			}
-		} else if d := c.domain(); r.found[d] == c {
-			r.drop(d)
+			r.mu.Unlock()
 		}
 		c.Release()
 	}
@@ -427,9 +418,9 @@ func inode(dir string) (uint64, bool) {
 	return st.Ino, err == nil
 }
 
-// now is CLOCK_BOOTTIME.
-func (r *Registry) now() time.Duration {
-	var h host.Snapshot
-	_ = r.host.Snapshot(0, &h) // reads nothing but the clock
-	return h.Boottime
+// boottime is CLOCK_BOOTTIME.
+func boottime() time.Duration {
+	var now unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &now) // Linux 2.6.39
+	return time.Duration(now.Nano())
 }

@@ -94,9 +94,9 @@ func TestConcurrentUse(t *testing.T) {
 			if _, err := r.Announce("x", 10, nil); err != nil {
 				t.Error(err)
 			}
-			r.collect()
-			for _, c := range r.known() {
-				c.sampleLoad(r.now())
+			collect(r)
+			for _, c := range r.known(nil) {
+				c.sampleLoad(boottime())
 				c.Release()
 			}
 			if err := r.Forget("x"); err != nil {
