@@ -325,6 +325,15 @@ func (c *Container) alive() bool {
 	return (c.init == nil || c.init.alive()) && c.group.Alive()
 }
 
+// current says whether the container is the one it was, to a task that is in its cgroup and pid namespace now. With its init
+// these live on.
+func (c *Container) current() bool {
+	if c.init != nil {
+		return c.init.alive()
+	}
+	return c.group.Alive()
+}
+
 // ended says whether the container is gone: its cgroup, or, unless it was announced, its init. seen says that something was just
 // read of the cgroup, which then is there; but it may be another one that was made at the same path.
 func (c *Container) ended(seen bool) bool {

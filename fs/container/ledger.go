@@ -31,6 +31,7 @@ type ledger struct {
 // record is the state of a ledger: fixed-size numbers only, as it may be a mapped file. Times are in ns.
 type record struct {
 	head *recordHead
+	path []byte // of the cgroup directory, in a file
 	rows []row
 	// counts have nothing to do with the CPUs, but live as long.
 	counts *counts
@@ -38,6 +39,7 @@ type record struct {
 
 type recordHead struct {
 	Magic   uint64
+	Rows    uint64 // how many there are in the file
 	Visible uint64 // CPUs at the last read; 0: there was none
 	Shown   uint64 // rows that ever were visible
 	At      uint64 // the last read, CLOCK_BOOTTIME

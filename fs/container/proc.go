@@ -156,7 +156,7 @@ func (p *procFS) stat(task int) (stat, error) {
 func parseStat(text []byte) (st stat, err error) {
 	end := bytes.LastIndexByte(text, ')')
 	if end < 0 {
-		return stat{}, fmt.Errorf("no command in %q", text)
+		return stat{}, fmt.Errorf("no command in %q", string(text))
 	}
 	// Counted from the state, field 3: parent is field 4, starttime field 22.
 	i := 0
@@ -171,11 +171,11 @@ func parseStat(text []byte) (st stat, err error) {
 			st.start = time.Duration(n) * (time.Second / userHz)
 			return st, nil
 		case i == 0 || i == 1 || i == 19:
-			return stat{}, fmt.Errorf("field %d behind the command is %q in %q", i+1, field, text)
+			return stat{}, fmt.Errorf("field %d behind the command is %q in %q", i+1, string(field), string(text))
 		}
 		i++
 	}
-	return stat{}, fmt.Errorf("%d fields behind the command of %q", i, text)
+	return stat{}, fmt.Errorf("%d fields behind the command of %q", i, string(text))
 }
 
 // userHz is USER_HZ, the unit of times in /proc/PID/stat.
@@ -200,7 +200,7 @@ func parseNSpid(status []byte) (int, error) {
 	line = bytes.TrimSpace(line)
 	pid, ok := parseDecimal(line[bytes.LastIndexAny(line, " \t")+1:])
 	if !ok || pid == 0 || pid > math.MaxInt32 {
-		return 0, fmt.Errorf("NSpid %q", line)
+		return 0, fmt.Errorf("NSpid %q", string(line))
 	}
 	return int(pid), nil
 }

@@ -47,6 +47,8 @@ type Registry struct {
 	lastSlot atomic.Uint64
 	maxAge   atomic.Int64 // ns, see SetMaxAge
 
+	ledgerRows atomic.Int32 // of each ledger; 0: not known yet
+
 	ledgersMu sync.Mutex
 	ledgers   map[string]*ledger // open ones by name: a container may be announced when it has been found already
 
@@ -379,15 +381,10 @@ func (r *Registry) collect(known []*Container, ended func(*Container) bool) {
 
 // openLedger opens the CPU ledger of a container, with a row for every CPU that it may ever see.
 func (r *Registry) openLedger(c *Container) (*ledger, error) {
-	var h host.Snapshot
-	if err := r.host.Snapshot(host.NeedCPULists, &h); err != nil {
+	rows, err := r.rows()
+	if err != nil {
 		return nil, err
 	}
-	possible, err := cgroup.ParseCPUList(nil, h.Possible)
-	if err != nil {
-		return nil, fmt.Errorf("the possible CPUs: %w", err)
-	}
-	rows := max(len(possible), len(h.OnlineCPUs))
 	r.ledgersMu.Lock()
 	defer r.ledgersMu.Unlock()
 	l := r.ledgers[c.ledgerName]
@@ -399,6 +396,24 @@ func (r *Registry) openLedger(c *Container) (*ledger, error) {
 	}
 	l.users++
 	return l, nil
+}
+
+// rows is how many rows a ledger has. The possible CPUs stay the same from boot to boot.
+func (r *Registry) rows() (int, error) {
+	if rows := r.ledgerRows.Load(); rows > 0 {
+		return int(rows), nil
+	}
+	var h host.Snapshot
+	if err := r.host.Snapshot(host.NeedCPULists, &h); err != nil {
+		return 0, err
+	}
+	possible, err := cgroup.ParseCPUList(nil, h.Possible)
+	if err != nil {
+		return 0, fmt.Errorf("the possible CPUs: %w", err)
+	}
+	rows := max(len(possible), len(h.OnlineCPUs))
+	r.ledgerRows.Store(int32(rows))
+	return rows, nil
 }
 
 // closeLedger gives up what openLedger returned.

@@ -66,16 +66,16 @@ func (r *Registry) resolve(tid int, within uint64) (*Container, error) {
 	c, known := r.callers[caller{string(text), ns, within}]
 	c.retain()
 	r.mu.RUnlock()
-	if known && (c == nil || c.announced || c.alive()) {
+	if known && (c == nil || c.announced || c.current()) {
 		return c, nil
 	}
 	c.Release()
-	return r.find(tid, text, ns, within)
+	return r.find(tid, string(text), ns, within) // a copy, so that buf need not be on the heap
 }
 
 // find applies the rules of docs/views.md, "Who is the reader", and remembers the result.
-func (r *Registry) find(tid int, text []byte, ns, within uint64) (*Container, error) {
-	paths, err := cgroup.ParsePaths(text)
+func (r *Registry) find(tid int, text string, ns, within uint64) (*Container, error) {
+	paths, err := cgroup.ParsePaths([]byte(text))
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +96,7 @@ func (r *Registry) find(tid int, text []byte, ns, within uint64) (*Container, er
 	defer r.mu.Unlock()
 	// Only what is in the maps is dropped from callers when it ends, and who was announced meanwhile comes first.
 	if changes == r.changes && (c == nil || r.bySlot[c.Slot] == c || r.found[c.domain()] == c) {
-		r.remember(caller{string(text), ns, within}, c)
+		r.remember(caller{text, ns, within}, c)
 	}
 	return c, nil
 }
