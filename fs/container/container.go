@@ -19,7 +19,7 @@ type Need uint16
 // The parts.
 const (
 	NeedMemory Need = 1 << iota
-	NeedCPU         // limits, usage, cpuset, and the CPUs behind the visible ones; wants host.NeedCPULists
+	NeedCPU         // limits, usage, cpuset, and the CPUs behind the visible ones; wants host.NeedOnlineCPUs
 	NeedTimes       // the ledger's counters; implies NeedCPU
 	NeedLoad
 	NeedAge

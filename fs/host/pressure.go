@@ -53,11 +53,11 @@ func (f *FS) Privileged(tid int) (inEffect, overMachine bool) {
 	if err != nil || effective(text)&(1<<unix.CAP_SYS_RESOURCE) == 0 {
 		return false, false
 	}
-	ours, err := nsInode(f.root, "self", "user")
+	ours, err := nsLink(f.root, "self", "user")
 	if err != nil {
 		return true, true // a kernel without user namespaces
 	}
-	theirs, err := nsInode(f.root, task, "user")
+	theirs, err := nsLink(f.root, task, "user")
 	return true, err == nil && theirs == ours
 }
 

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"sync"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,7 +30,8 @@ type TimeNS struct {
 
 // timeNSs tells time namespaces apart.
 type timeNSs struct {
-	own    uint64        // inode number of the machine's; 0: the kernel has none
+	proc   int           // the open /proc, -1 where there is none
+	own    string        // the machine's, as its link names it; "": the kernel has none
 	shifts bool          // the kernel shifts btime
 	offset time.Duration // the machine's own, which is not 0 where this process is in one itself
 
@@ -39,10 +41,17 @@ type timeNSs struct {
 
 // find looks for the machine's own below root. Without one whose offset can be known, no reader's can be compared with it.
 func (t *timeNSs) find(root string) {
-	own, err := timeNSOf(root, "self")
+	t.proc = -1
+	own, err := nsLink(root, "self", "time")
 	if err != nil {
 		return // a kernel without time namespaces
 	}
+	path := filepath.Join("/", root, "proc")
+	fd, err := retry(func() (int, error) { return unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0) })
+	if err != nil {
+		return
+	}
+	t.proc = fd
 	if offset, err := boottimeOffset(root, "self", own); err == nil {
 		t.own, t.offset = own, offset
 	}
@@ -61,28 +70,51 @@ func shiftsBtime(release string) bool {
 }
 
 // ReadTimeNS fills dst.TimeNS with the time namespace of a task; 0 is none. ok is false where it can't be known, and the
-// machine's is taken. It costs one stat(2) for a task in the machine's, and nothing on kernels without time namespaces.
+// machine's is taken. It costs one readlink(2) for a task in the machine's, and nothing on kernels without time namespaces.
 func (f *FS) ReadTimeNS(task int, dst *Snapshot) (ok bool) {
+	t := &f.timeNS
 	dst.TimeNS = TimeNS{}
-	if f.timeNS.own == 0 {
+	if t.own == "" {
 		return true
 	}
 	if task <= 0 {
 		return false
 	}
-	ns, err := f.timeNS.of(f.root, strconv.Itoa(task))
-	if err != nil {
-		return false
+	var buf [maxNSName]byte
+	ns, ok := t.link(task, &buf)
+	if !ok || string(ns) == t.own {
+		return ok
 	}
-	dst.TimeNS = ns
-	return true
+	var err error
+	dst.TimeNS, err = t.other(f.root, strconv.Itoa(task), string(ns))
+	return err == nil
 }
 
-func (t *timeNSs) of(root, task string) (TimeNS, error) {
-	ns, err := timeNSOf(root, task)
-	if err != nil || ns == t.own {
-		return TimeNS{}, err
+// maxNSName is more than the longest name of a namespace, "time:[4294967295]".
+const maxNSName = 32
+
+// link is the name of a task's time namespace. Unlike stat(2) of it, to read the link makes no inode, and unlike
+// unix.Readlinkat this allocates nothing.
+func (t *timeNSs) link(task int, buf *[maxNSName]byte) (ns []byte, ok bool) {
+	var path [32]byte // the longest number has 19 digits
+	_ = append(strconv.AppendInt(path[:0], int64(task), 10), "/ns/time\x00"...)
+	n, _, errno := unix.Syscall6(unix.SYS_READLINKAT, uintptr(t.proc), uintptr(unsafe.Pointer(&path[0])),
+		uintptr(unsafe.Pointer(&buf[0])), uintptr(len(buf)), 0, 0)
+	if errno != 0 {
+		return nil, false
 	}
+	return buf[:n], true
+}
+
+func (t *timeNSs) close() {
+	if t.proc >= 0 {
+		unix.Close(t.proc)
+	}
+	t.proc, t.own = -1, ""
+}
+
+// other is the time namespace of a task that is not in the machine's.
+func (t *timeNSs) other(root, task, ns string) (TimeNS, error) {
 	offset, err := boottimeOffset(root, task, ns)
 	if err != nil {
 		return TimeNS{}, err
@@ -90,29 +122,24 @@ func (t *timeNSs) of(root, task string) (TimeNS, error) {
 	// The machine's own offset is in its CLOCK_BOOTTIME, and so in Boot, already.
 	other := TimeNS{Other: true, Boottime: offset - t.offset}
 	if t.shifts {
-		other.Boot, err = t.bootTime()
+		if other.Boot, err = t.bootTime(); err != nil {
+			return TimeNS{}, err
+		}
 	}
-	return other, err
+	return other, nil
 }
 
-// timeNSOf is the inode number of a task's time namespace.
-func timeNSOf(root, task string) (uint64, error) { return nsInode(root, task, "time") }
-
-func nsInode(root, task, kind string) (uint64, error) {
-	var st unix.Stat_t
-	path := "/" + root + "/proc/" + task + "/ns/" + kind // for each read of stat and uptime, so not filepath.Join
-	if err := unix.Stat(path, &st); err != nil {
-		return 0, &os.PathError{Op: "stat", Path: path, Err: err}
-	}
-	return st.Ino, nil
+// nsLink is the name of a task's namespace of a kind, such as "time:[4026531834]".
+func nsLink(root, task, kind string) (string, error) {
+	return os.Readlink(filepath.Join("/", root, "proc", task, "ns", kind))
 }
 
 // errOffset says that a task's children will be in another time namespace than itself, whose offsets the kernel shows then.
 var errOffset = errors.New("the offsets of the task's time namespace are not shown")
 
 // boottimeOffset is the offset of CLOCK_BOOTTIME in the time namespace ns of a task.
-func boottimeOffset(root, task string, ns uint64) (time.Duration, error) {
-	children, err := nsInode(root, task, "time_for_children")
+func boottimeOffset(root, task, ns string) (time.Duration, error) {
+	children, err := nsLink(root, task, "time_for_children")
 	if err != nil {
 		return 0, err
 	}

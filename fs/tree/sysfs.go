@@ -82,7 +82,7 @@ func (s *sysEntries) file(e entryID) *File {
 func newSysFile(sysPath string) *File {
 	f := &File{
 		Path: sysRoot + sysPath, name: policyName(sysRoot + sysPath), index: -1,
-		host: host.NeedCPULists, container: container.NeedCPU,
+		host: host.NeedOnlineCPUs, container: container.NeedCPU,
 	}
 	if f.name == "node" {
 		f.host, f.container = f.host|host.NeedNodes, f.container|container.NeedMems // to tell which nodes are seen
