@@ -1,7 +1,11 @@
 package container
 
 import (
+	"fmt"
 	"math"
+	"os"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -111,4 +115,108 @@ func TestContainerLoad(t *testing.T) {
 	if c.load.tasks.running != 1 {
 		t.Error("a container that used CPU time was not looked at")
 	}
+}
+
+// threadReads is how many read system calls this thread, which the goroutine is locked to, has made.
+func threadReads(t *testing.T) (n int) {
+	text, err := os.ReadFile("/proc/thread-self/io")
+	if err != nil {
+		t.Skip("a kernel that does not count system calls: ", err)
+	}
+	if _, rest, ok := strings.Cut(string(text), "syscr: "); ok {
+		_, err = fmt.Sscan(rest, &n)
+	}
+	if err != nil || n == 0 {
+		t.Fatalf("%s: %v", text, err)
+	}
+	return n
+}
+
+// What the sampler does for a container: one read of its usage, and a look at its tasks only as far as there is something to see.
+func TestSamplerReadsLittle(t *testing.T) {
+	m := fixture.New(t)
+	m.Cgroup("/c", nil)
+	for pid := 10; pid < 30; pid++ {
+		m.Start(fixture.Process{PID: pid, Cgroup: "/c", NS: "c", Inner: pid - 9})
+	}
+	r, _ := open(t, m)
+	c, err := r.Resolve(10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Release()
+	now := boottime()
+	used := 2000 * time.Millisecond
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	none := -threadReads(t)
+	none += threadReads(t)
+	// sample is the number of reads of the next step, of a container that used so much more.
+	sample := func(more time.Duration) int {
+		used += more
+		us := used.Microseconds()
+		m.Write("sys/fs/cgroup/c/cpu.stat", fmt.Sprintf("usage_usec %d\nuser_usec %d\nsystem_usec 0\n", us, us))
+		now += loadStep
+		before := threadReads(t)
+		if !c.sampleLoad(now) {
+			t.Error("nothing was read of a living container")
+		}
+		return threadReads(t) - before - none
+	}
+	ask := func() {
+		t.Helper()
+		var l view.Load
+		if err := c.readLoad(now, &l); err != nil || l.Blocked != 0 {
+			t.Errorf("%+v, %v", l, err)
+		}
+	}
+	few := func(what string, more time.Duration) {
+		t.Helper()
+		if n := sample(more); n != 1 {
+			t.Errorf("%s: %d reads, want 1", what, n)
+		}
+	}
+	many := func(what string, more time.Duration) {
+		t.Helper()
+		if n := sample(more); n <= 20 {
+			t.Errorf("%s: %d reads, want at least one for each task", what, n)
+		}
+	}
+	few("nobody asked yet", 5*time.Second)
+	if got := loadOf(c.load.avg[0]); got < 0.07 || got > 0.09 {
+		t.Errorf("one busy task for a step, by its usage: %v", got)
+	}
+	ask()
+	few("idle", 0)
+	few("idle", 0)
+	for range 2 {
+		for range maxUncounted {
+			few("little was used", time.Microsecond)
+		}
+		many("little was used for long", time.Microsecond)
+	}
+	few("a little", 3*time.Millisecond)
+	many("a little again", 3*time.Millisecond)
+	many("busy", time.Second)
+
+	m.Start(fixture.Process{PID: 29, Cgroup: "/gone", NS: "c", Inner: 20, State: 'D'})
+	few("it blocked, and used little before that", time.Millisecond)
+	for range maxUncounted - 1 {
+		few("and nothing since", 0)
+	}
+	many("until it is seen", 0)
+	many("which it is as long as it blocks", 0)
+	m.Start(fixture.Process{PID: 29, Cgroup: "/gone", NS: "c", Inner: 20})
+	many("and once behind that", 0)
+	few("idle", 0)
+
+	now += watchFor
+	few("nobody asks any more", time.Second)
+	m.Start(fixture.Process{PID: 29, Cgroup: "/gone", NS: "c", Inner: 20, State: 'R'})
+	few("nobody asks any more", time.Second)
+	ask()
+	if c.load.tasks.running != 1 {
+		t.Errorf("asked again: %+v", c.load.tasks)
+	}
+	many("asked again", 0)
 }

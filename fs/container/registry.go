@@ -342,7 +342,7 @@ func (r *Registry) procsOf(paths cgroup.Paths, visit func(pid int) error) error 
 // online is the number of CPUs that the machine has.
 func (r *Registry) online() int {
 	var h host.Snapshot
-	if err := r.host.Snapshot(host.NeedCPULists, &h); err != nil {
+	if err := r.host.Snapshot(host.NeedOnlineCPUs, &h); err != nil {
 		return 0
 	}
 	return len(h.OnlineCPUs)
