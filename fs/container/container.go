@@ -290,32 +290,43 @@ func (c *Container) openLedger() (*ledger, error) {
 	return c.ledger, nil
 }
 
-// limits is the memory that limited needs.
-type limits struct {
+// readings is memory for what is read without a Snapshot.
+type readings struct {
 	memory cgroup.Memory
 	cpu    cgroup.CPU
 }
 
-var limitsPool = sync.Pool{New: func() any { return new(limits) }}
+var readingsPool = sync.Pool{New: func() any { return new(readings) }}
+
+// warm opens the files that most readers need, so that the first one does not wait for that.
+func (c *Container) warm() {
+	r := readingsPool.Get().(*readings)
+	defer readingsPool.Put(r)
+	// Whoever reads is told what is wrong.
+	_ = c.group.ReadMemory(&r.memory)
+	_ = c.group.ReadCPU(&r.cpu)
+	_, _ = c.group.TaskCount()
+	_, _ = c.openLedger()
+}
 
 // limited says whether anything holds the container below the machine's own size, a number of CPUs that online tells.
 func (c *Container) limited(online func() int) bool {
-	l := limitsPool.Get().(*limits)
-	defer limitsPool.Put(l)
-	if c.group.ReadMemory(&l.memory) == nil {
-		for _, l := range l.memory.Levels {
+	r := readingsPool.Get().(*readings)
+	defer readingsPool.Put(r)
+	if c.group.ReadMemory(&r.memory) == nil {
+		for _, l := range r.memory.Levels {
 			if l.Limit != cgroup.Unlimited || l.HasSwap && l.SwapLimit != cgroup.Unlimited {
 				return true
 			}
 		}
 	}
-	if c.group.ReadCPU(&l.cpu) == nil {
-		for _, l := range l.cpu.Levels {
+	if c.group.ReadCPU(&r.cpu) == nil {
+		for _, l := range r.cpu.Levels {
 			if l.Quota != cgroup.Unlimited {
 				return true
 			}
 		}
-		return l.cpu.Set != nil && len(l.cpu.Set) < online()
+		return r.cpu.Set != nil && len(r.cpu.Set) < online()
 	}
 	return false
 }

@@ -33,7 +33,7 @@ func (c *Container) DirectPressure(r cgroup.Pressure) string {
 	if !c.proc.sharesNS(c.init.pid, "user") {
 		return ""
 	}
-	if c.registry.cg.Hierarchies().NSDelegate() && !c.proc.sharesNS(c.init.pid, "cgroup") {
+	if !c.proc.sharesNS(c.init.pid, "cgroup") && c.registry.cg.Hierarchies().NSDelegate() { // which reads the table of mounts
 		return ""
 	}
 	return c.group.PressureFile(r)

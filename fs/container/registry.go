@@ -206,10 +206,16 @@ func (r *Registry) Announce(id string, pid int, overrides policy.Overrides) (*Co
 		return nil, err
 	}
 	c.announced, c.pidNS = true, ns
+	return r.enter(c, overrides)
+}
+
+// enter makes an announced container known, or changes the one that it is already. It takes c over.
+func (r *Registry) enter(c *Container, overrides policy.Overrides) (*Container, error) {
+	defer c.retain().Release()
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if old := r.byID[id]; old != nil {
-		if old.paths == paths && old.init.pid == init.pid && old.init.start == init.start {
+	if old := r.byID[c.ID]; old != nil {
+		if old.paths == c.paths && old.init.pid == c.init.pid && old.init.start == c.init.start {
+			defer r.mu.Unlock()
 			c.Release()
 			r.setPolicy(old, overrides)
 			r.passOn(old)
@@ -217,14 +223,17 @@ func (r *Registry) Announce(id string, pid int, overrides policy.Overrides) (*Co
 			return old, nil
 		}
 		if old.alive() {
+			defer r.mu.Unlock()
 			c.Release()
-			return nil, fmt.Errorf("container %s is announced already, as pid %d in %s", id, old.init.pid, old.paths)
+			return nil, fmt.Errorf("container %s is announced already, as pid %d in %s", c.ID, old.init.pid, old.paths)
 		}
 		r.forget(old)
 	}
-	r.byID[id], r.bySlot[c.Slot] = c, c
+	r.byID[c.ID], r.bySlot[c.Slot] = c, c
 	r.setPolicy(c, overrides)
 	r.changed() // who was found by another rule may now be in this one
+	r.mu.Unlock()
+	c.warm()
 	return c, nil
 }
 
