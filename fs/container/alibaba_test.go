@@ -130,7 +130,7 @@ func TestAlibabaTurnedOff(t *testing.T) {
 	}
 	a.write("cpuacct.enable_sli", "0\n")
 	a.c.load.mu.Lock()
-	a.c.load.sampled, a.c.load.asked = now, now // not the machine's time, which the snapshot took
+	a.c.load.sampled = now // not the machine's time, which the snapshot took
 	a.c.load.mu.Unlock()
 	for i := range 24 { // 2 minutes
 		a.c.sampleLoad(now + time.Duration(i+1)*loadStep)

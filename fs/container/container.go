@@ -91,13 +91,13 @@ type Lengths [32]atomic.Uint32
 
 // Snapshot reads what need names into dst, or takes over what was read within the registry's max-age. reader is the reading
 // task's id, 0 if it is not known. The pointers in dst that are not nil are reused. h must hold the CPU lists when need has
-// anything of CPUs; its Boottime is when the reader asked.
+// anything of CPUs, and the Boottime of the reader when it has times or the age.
 func (c *Container) Snapshot(need Need, h *host.Snapshot, reader int, dst *Snapshot) error {
 	v := &dst.View
 	*v = view.Container{Policy: *c.policy.Load(), Age: -1}
-	now, r := h.Boottime, &c.recent
+	r := &c.recent
 	if need&NeedMemory != 0 {
-		if err := r.memory.get(c, now, &dst.memory, (*Container).readMemory, copyMemory); err != nil {
+		if err := r.memory.get(c, &dst.memory, (*Container).readMemory, copyMemory); err != nil {
 			return err
 		}
 		if dst.memory.Version != cgroup.V0 {
@@ -111,7 +111,7 @@ func (c *Container) Snapshot(need Need, h *host.Snapshot, reader int, dst *Snaps
 		}
 	}
 	if need&NeedNUMA != 0 {
-		if err := r.numa.get(c, now, &dst.numa, (*Container).readNUMA, copyNUMA); err != nil {
+		if err := r.numa.get(c, &dst.numa, (*Container).readNUMA, copyNUMA); err != nil {
 			return err
 		}
 		if dst.numa.Version != cgroup.V0 {
@@ -129,21 +129,21 @@ func (c *Container) Snapshot(need Need, h *host.Snapshot, reader int, dst *Snaps
 		}
 	}
 	if need&NeedLoad != 0 {
-		if err := r.load.get(c, now, &dst.load, (*Container).readLoad, assign); err != nil {
+		if err := r.load.get(c, &dst.load, (*Container).readLoad, assign); err != nil {
 			return err
 		}
 		dst.load.LastPID = max(c.newestPID(reader), 1)
 		v.Load = &dst.load
 	}
 	if need&NeedAge != 0 {
-		v.Age = max(now-c.start, 0)
+		v.Age = max(h.Boottime-c.start, 0)
 	}
 	for p := range cgroup.Pressures {
 		if need&NeedPressure(p) != 0 {
-			read := func(c *Container, _ time.Duration, dst *cgroup.PressureText) error {
+			read := func(c *Container, dst *cgroup.PressureText) error {
 				return c.group.ReadPressure(p, dst)
 			}
-			if err := r.pressure[p].get(c, now, &dst.pressure[p], read, copyPressure); err != nil {
+			if err := r.pressure[p].get(c, &dst.pressure[p], read, copyPressure); err != nil {
 				return err
 			}
 			v.Pressure[p] = &dst.pressure[p]
@@ -151,7 +151,7 @@ func (c *Container) Snapshot(need Need, h *host.Snapshot, reader int, dst *Snaps
 	}
 	if need&(NeedIO|NeedEvents) != 0 && c.group.Dir() != "" {
 		if need&NeedIO != 0 {
-			if err := r.io.get(c, now, &dst.io, (*Container).readIO, copyIO); err != nil {
+			if err := r.io.get(c, &dst.io, (*Container).readIO, copyIO); err != nil {
 				return err
 			}
 			if dst.io.Version != cgroup.V0 {
@@ -159,7 +159,7 @@ func (c *Container) Snapshot(need Need, h *host.Snapshot, reader int, dst *Snaps
 			}
 		}
 		if need&NeedEvents != 0 {
-			if err := r.events.get(c, now, &dst.events, (*Container).readEvents, assign); err != nil {
+			if err := r.events.get(c, &dst.events, (*Container).readEvents, assign); err != nil {
 				return err
 			}
 			if dst.events.Version != cgroup.V0 {
@@ -168,7 +168,7 @@ func (c *Container) Snapshot(need Need, h *host.Snapshot, reader int, dst *Snaps
 		}
 	}
 	if need&NeedSlabinfo != 0 {
-		if err := r.slabinfo.get(c, now, &dst.slabinfo, (*Container).readSlabinfo, copyText); err != nil {
+		if err := r.slabinfo.get(c, &dst.slabinfo, (*Container).readSlabinfo, copyText); err != nil {
 			return err
 		}
 		v.Slabinfo = dst.slabinfo
@@ -176,17 +176,17 @@ func (c *Container) Snapshot(need Need, h *host.Snapshot, reader int, dst *Snaps
 	return nil
 }
 
-// The readings that recent shares. Each began at now.
+// The readings that recent shares.
 
-func (c *Container) readMemory(_ time.Duration, dst *cgroup.Memory) error {
+func (c *Container) readMemory(dst *cgroup.Memory) error {
 	return c.group.ReadMemory(dst)
 }
 
-func (c *Container) readNUMA(_ time.Duration, dst *cgroup.NUMAStat) error {
+func (c *Container) readNUMA(dst *cgroup.NUMAStat) error {
 	return c.group.ReadNUMAStat(dst)
 }
 
-func (c *Container) readIO(_ time.Duration, dst *view.IO) error {
+func (c *Container) readIO(dst *view.IO) error {
 	ledger, err := c.openLedger()
 	if err != nil {
 		return err
@@ -194,7 +194,7 @@ func (c *Container) readIO(_ time.Duration, dst *view.IO) error {
 	return ledger.io(c.group, dst)
 }
 
-func (c *Container) readEvents(_ time.Duration, dst *cgroup.MemoryEvents) error {
+func (c *Container) readEvents(dst *cgroup.MemoryEvents) error {
 	ledger, err := c.openLedger()
 	if err != nil {
 		return err
@@ -202,7 +202,7 @@ func (c *Container) readEvents(_ time.Duration, dst *cgroup.MemoryEvents) error 
 	return ledger.events(c.group, dst)
 }
 
-func (c *Container) readSlabinfo(_ time.Duration, dst *[]byte) (err error) {
+func (c *Container) readSlabinfo(dst *[]byte) (err error) {
 	*dst, err = c.group.ReadSlabinfo((*dst)[:0])
 	return err
 }

@@ -47,7 +47,8 @@ type loadAvg struct {
 	sampled   time.Duration // CLOCK_BOOTTIME of the last step
 	usage     uint64        // ns of CPU time used by usageAt
 	usageAt   time.Duration // CLOCK_BOOTTIME
-	asked     time.Duration // CLOCK_BOOTTIME of the last reader; 0: there was none
+	asked     bool          // somebody read it since the last step
+	askedAt   time.Duration // CLOCK_BOOTTIME of the last step before which somebody had; 0: nobody yet
 	counted   bool          // tasks are those of the last steps
 	countedAt uint64        // usage when they were counted
 	uncounted int           // steps since then in which something was used
@@ -146,10 +147,13 @@ func (c *Container) sampleLoad(now time.Duration) (seen bool) {
 	seen = usage > 0 // which it is without a controller that counts it
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.asked {
+		l.asked, l.askedAt = false, now
+	}
 	used, over := sub(usage, l.usage), now-l.usageAt
 	l.usage, l.usageAt = usage, now
 	switch {
-	case l.asked == 0 || now-l.asked > watchFor:
+	case l.askedAt == 0 || now-l.askedAt > watchFor:
 		l.counted, l.tasks = false, taskCount{}
 	case l.counted && l.tasks.active() == 0 && usage == l.countedAt:
 		// They are as they were: one that became runnable ran, or used time up to where it blocks.
@@ -172,22 +176,22 @@ func (l *loadAvg) count(c *Container, usage uint64) {
 }
 
 // readLoad fills dst for a reader, but for LastPID.
-func (c *Container) readLoad(now time.Duration, dst *view.Load) error {
+func (c *Container) readLoad(dst *view.Load) error {
 	l := &c.load
 	kernel, known, err := c.group.ReadLoad()
 	*dst = view.Load{Kernel: known && err == nil}
 	l.kernel.Store(dst.Kernel)
 	l.mu.Lock()
-	first := l.asked == 0
-	l.asked = max(l.asked, now)
+	first := !l.asked && l.askedAt == 0
+	l.asked = true
 	if dst.Kernel {
-		l.follow(now, kernel)
+		l.follow(boottime(), kernel)
 	} else if !l.counted {
 		if usage, err := c.group.ReadUsage(); err == nil {
 			l.count(c, usage)
 			// Busy now counts as busy at once, rather than from the sampler's next step on; but a container that has just
 			// started has no load yet, only a start.
-			if first && l.tasks.active() > 0 && now-c.start >= loadStep {
+			if now := boottime(); first && l.tasks.active() > 0 && now-c.start >= loadStep {
 				sampled := l.sampled
 				l.step(now, l.tasks.active())
 				l.sampled = sampled

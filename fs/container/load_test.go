@@ -166,7 +166,7 @@ func TestSamplerReadsLittle(t *testing.T) {
 	ask := func() {
 		t.Helper()
 		var l view.Load
-		if err := c.readLoad(now, &l); err != nil || l.Blocked != 0 {
+		if err := c.readLoad(&l); err != nil || l.Blocked != 0 {
 			t.Errorf("%+v, %v", l, err)
 		}
 	}

@@ -16,7 +16,7 @@ import (
 // Not used with a max-age of 0.
 type recent[T any] struct {
 	mu    sync.Mutex
-	at    time.Duration // CLOCK_BOOTTIME when its reading began
+	at    time.Duration // when its reading began, on the registry's clock
 	value *T            // nil: there was none
 }
 
@@ -33,15 +33,16 @@ type recents struct {
 	slabinfo recent[[]byte]
 }
 
-// lock waits for who reads the part now. now is when a reader asked, on CLOCK_BOOTTIME; begin is when his own reading
-// begins, if the value is not fresh enough for him.
-func (r *recent[T]) lock(now, maxAge time.Duration) (begin time.Duration, fresh bool) {
-	if !r.mu.TryLock() {
+// lock waits for who reads the part now. fresh says that the value began at most maxAge before the call; if it did not, a
+// reading begins at begin.
+func (r *recent[T]) lock(clock func() time.Duration, maxAge time.Duration) (begin time.Duration, fresh, waited bool) {
+	asked := clock()
+	begin = asked
+	if waited = !r.mu.TryLock(); waited {
 		r.mu.Lock()
-		begin = boottime()
+		begin = clock()
 	}
-	begin = max(begin, now)
-	return begin, r.value != nil && now-r.at < maxAge // the one that was waited for may have begun behind now
+	return begin, r.value != nil && asked-r.at < maxAge, waited
 }
 
 // store is where to keep what was read from begin on.
@@ -53,19 +54,19 @@ func (r *recent[T]) store(begin time.Duration) *T {
 	return r.value
 }
 
-// get fills dst with a value that is fresh enough for a reader who asked at now.
-func (r *recent[T]) get(c *Container, now time.Duration, dst *T, read func(*Container, time.Duration, *T) error, copy func(dst, src *T)) error {
+// get fills dst with a value that is fresh enough.
+func (r *recent[T]) get(c *Container, dst *T, read func(*Container, *T) error, copy func(dst, src *T)) error {
 	maxAge := c.registry.maxAgeNow()
 	if maxAge == 0 {
-		return read(c, now, dst)
+		return read(c, dst)
 	}
-	begin, fresh := r.lock(now, maxAge)
+	begin, fresh, _ := r.lock(c.registry.clock, maxAge)
 	defer r.mu.Unlock()
 	if fresh {
 		copy(dst, r.value)
 		return nil
 	}
-	if err := read(c, begin, dst); err != nil {
+	if err := read(c, dst); err != nil {
 		return err
 	}
 	copy(r.store(begin), dst)
@@ -84,8 +85,10 @@ func (c *Container) readCPU(times bool, h *host.Snapshot, dst *Snapshot) error {
 	now := h.Boottime
 	r := &c.recent.cpu
 	maxAge := c.registry.maxAgeNow()
+	var begin time.Duration
 	if maxAge > 0 {
-		begin, fresh := r.lock(now, maxAge)
+		var fresh, waited bool
+		begin, fresh, waited = r.lock(c.registry.clock, maxAge)
 		defer r.mu.Unlock()
 		if fresh {
 			copyCPU(&dst.cpu, &r.value.cpu)
@@ -96,7 +99,9 @@ func (c *Container) readCPU(times bool, h *host.Snapshot, dst *Snapshot) error {
 				return c.showTimes(dst)
 			}
 		}
-		now = begin
+		if times && waited {
+			now = boottime()
+		}
 	}
 	if err := c.group.ReadCPU(&dst.cpu); err != nil {
 		return err
@@ -110,7 +115,7 @@ func (c *Container) readCPU(times bool, h *host.Snapshot, dst *Snapshot) error {
 		rows = len(dst.cpus)
 	}
 	if maxAge > 0 {
-		v := r.store(now)
+		v := r.store(begin)
 		copyCPU(&v.cpu, &dst.cpu)
 		v.rows = rows
 	}
@@ -154,5 +159,10 @@ func assign[T any](dst, src *T) { *dst = *src }
 // SetMaxAge sets how old what a reader is shown may be, at most: within that time readers of one container share what was
 // read of it. With 0, as from the start, each is shown what is now.
 func (r *Registry) SetMaxAge(age time.Duration) { r.maxAge.Store(int64(age)) }
+
+// monotonic is the clock of a registry.
+func monotonic() time.Duration { return time.Since(started) }
+
+var started = time.Now()
 
 func (r *Registry) maxAgeNow() time.Duration { return time.Duration(r.maxAge.Load()) }

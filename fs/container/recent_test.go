@@ -3,6 +3,7 @@ package container
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -35,7 +36,8 @@ func TestSharedSnapshots(t *testing.T) {
 	if err := hostFS.Snapshot(host.NeedCPULists, &h); err != nil {
 		t.Fatal(err)
 	}
-	start := h.Boottime
+	var now time.Duration
+	r.clock = func() time.Duration { return now }
 	check := func(pid int, after time.Duration, want uint64) {
 		t.Helper()
 		c, err := r.Resolve(pid)
@@ -43,7 +45,7 @@ func TestSharedSnapshots(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Release()
-		h.Boottime = start + after
+		now = after
 		var s Snapshot
 		need := NeedMemory | NeedCPU | NeedTimes | NeedLoad | NeedIO | NeedEvents | NeedNUMA | NeedPressure(cgroup.PressureIO)
 		if err := c.Snapshot(need, &h, pid, &s); err != nil {
@@ -74,7 +76,6 @@ func TestSharedSnapshots(t *testing.T) {
 	check(10, 2*maxAge-1, 102) // the age counts from where the reading began
 	check(10, 2*maxAge, 103)
 	fill("/a", "4")
-	check(10, time.Millisecond, 103) // of one who asked before that was read
 	r.SetMaxAge(0)
 	check(10, 2*maxAge, 104)
 	check(20, 2*maxAge, 105)
@@ -119,9 +120,9 @@ func TestSharedTimes(t *testing.T) {
 // However many ask, one reads; the others wait for what he reads, and nobody of another container does.
 func TestOneReadsForAll(t *testing.T) {
 	const readers = 32
-	c := &Container{registry: &Registry{}}
+	var now, asked atomic.Int64
+	c := &Container{registry: &Registry{clock: func() time.Duration { asked.Add(1); return time.Duration(now.Load()) }}}
 	c.registry.SetMaxAge(time.Minute)
-	now := boottime()
 	var a, b recent[int]
 	reads := 0 // guarded by a.mu, as the race detector sees
 	reading, goOn := make(chan struct{}), make(chan struct{})
@@ -129,7 +130,7 @@ func TestOneReadsForAll(t *testing.T) {
 	for range readers {
 		wg.Go(func() {
 			var n int
-			err := a.get(c, now, &n, func(_ *Container, _ time.Duration, dst *int) error {
+			err := a.get(c, &n, func(_ *Container, dst *int) error {
 				if reads++; reads == 1 {
 					close(reading)
 					<-goOn
@@ -144,20 +145,24 @@ func TestOneReadsForAll(t *testing.T) {
 	}
 	<-reading
 	var n int
-	read := func(_ *Container, _ time.Duration, dst *int) error { *dst = 7; return nil }
-	if err := b.get(c, now, &n, read, assign); err != nil || n != 7 {
+	read := func(_ *Container, dst *int) error { *dst = 7; return nil }
+	if err := b.get(c, &n, read, assign); err != nil || n != 7 {
 		t.Errorf("beside one that is stuck: %d, %v", n, err)
 	}
+	for asked.Load() < readers+1 { // and the one beside them
+		time.Sleep(time.Millisecond)
+	}
+	now.Add(int64(time.Hour)) // that is how long it takes: what it began before they asked is good for all of them
 	close(goOn)
 	wg.Wait()
 
 	// An error is shown to him whose reading it was.
 	failed := errors.New("failed")
-	fail := func(*Container, time.Duration, *int) error { return failed }
-	if err := b.get(c, now+time.Hour, &n, fail, assign); !errors.Is(err, failed) {
+	fail := func(*Container, *int) error { return failed }
+	if err := b.get(c, &n, fail, assign); !errors.Is(err, failed) {
 		t.Error(err)
 	}
-	if err := b.get(c, now+time.Hour, &n, read, assign); err != nil || n != 7 {
+	if err := b.get(c, &n, read, assign); err != nil || n != 7 {
 		t.Errorf("behind an error: %d, %v", n, err)
 	}
 }

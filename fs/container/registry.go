@@ -46,6 +46,7 @@ type Registry struct {
 
 	lastSlot atomic.Uint64
 	maxAge   atomic.Int64 // ns, see SetMaxAge
+	clock    func() time.Duration
 
 	ledgerRows atomic.Int32 // of each ledger; 0: not known yet
 
@@ -95,7 +96,7 @@ func Open(hostFS *host.FS, opts Options) (*Registry, error) {
 		return nil, err
 	}
 	r := &Registry{
-		opts: opts, policy: &opts.Policy, host: hostFS, cg: cgroup.NewFS(hier), proc: proc,
+		opts: opts, policy: &opts.Policy, clock: monotonic, host: hostFS, cg: cgroup.NewFS(hier), proc: proc,
 		byID: map[string]*Container{}, bySlot: map[uint64]*Container{},
 		found: map[domain]*Container{}, callers: map[caller]*Container{}, ledgers: map[string]*ledger{},
 	}
