@@ -29,10 +29,12 @@ type FS struct {
 	diskstats, vmstat, slabinfo                    file
 	nodesOnline                                    file
 
-	root     string
-	sys      sysDirs
-	pageSize uint64
-	thpSize  uint64
+	root string
+	sys  sysDirs
+	// noOpenat2 says that the kernel is older than openat2(2), which came with Linux 5.6.
+	noOpenat2 atomic.Bool
+	pageSize  uint64
+	thpSize   uint64
 
 	timeNS timeNSs
 
