@@ -125,12 +125,14 @@ func (f *FS) boottimeOffset(task int, ns []byte) (time.Duration, error) {
 
 // parseBoottimeOffset reads the line "boottime SECONDS NANOSECONDS" of timens_offsets; the nanoseconds are never negative.
 func parseBoottimeOffset(text []byte) (time.Duration, error) {
-	for line := range bytes.Lines(text) {
-		name, rest, _ := bytes.Cut(line, []byte{' '})
+	for rest := text; len(rest) > 0; {
+		var line []byte
+		line, rest, _ = bytes.Cut(rest, []byte{'\n'})
+		name, numbers, _ := bytes.Cut(line, []byte{' '})
 		if string(name) != "boottime" {
 			continue
 		}
-		first, second, _ := bytes.Cut(bytes.TrimSpace(rest), []byte{' '})
+		first, second, _ := bytes.Cut(bytes.TrimSpace(numbers), []byte{' '})
 		sec, err1 := strconv.ParseInt(string(first), 10, 64)
 		nsec, err2 := strconv.ParseUint(string(bytes.TrimSpace(second)), 10, 64)
 		// The kernel takes no more than KTIME_SEC_MAX, 292 years.
