@@ -29,10 +29,13 @@ type FS struct {
 	diskstats, vmstat, slabinfo                    file
 	nodesOnline                                    file
 
-	root     string
-	sys      sysDirs
-	pageSize uint64
-	thpSize  uint64
+	root string
+	proc procDir
+	sys  sysDirs
+	// noOpenat2 says that the kernel is older than openat2(2), which came with Linux 5.6.
+	noOpenat2 atomic.Bool
+	pageSize  uint64
+	thpSize   uint64
 
 	timeNS timeNSs
 
@@ -56,8 +59,7 @@ type parsedCpuinfo struct {
 // Open opens the files below root; "" and "/" are the machine's own. A file that does not exist is no error here:
 // Snapshot reports it when it is asked for and cannot be done without.
 func Open(root string) (*FS, error) {
-	f := &FS{root: root, sys: sysDirs{-1, -1}, pageSize: uint64(os.Getpagesize()), opened: time.Now()}
-	f.timeNS.proc = -1
+	f := &FS{root: root, proc: -1, sys: sysDirs{-1, -1}, pageSize: uint64(os.Getpagesize()), opened: time.Now()}
 	for _, file := range []*file{&f.cpuinfo, &f.swaps, &f.diskstats, &f.vmstat, &f.slabinfo} {
 		file.records = true
 	}
@@ -71,14 +73,14 @@ func Open(root string) (*FS, error) {
 			return nil, err
 		}
 	}
-	if err := f.sys.open(root); err != nil {
+	if err := errors.Join(f.proc.open(root), f.sys.open(root)); err != nil {
 		f.Close()
 		return nil, err
 	}
 	if text, err := os.ReadFile(filepath.Join("/", root, "sys/kernel/mm/transparent_hugepage/hpage_pmd_size")); err == nil {
 		f.thpSize = number(text)
 	}
-	f.timeNS.find(root)
+	f.findTimeNS()
 	return f, nil
 }
 
@@ -121,7 +123,7 @@ func (f *FS) Close() error {
 		errs = append(errs, file.close())
 	}
 	f.sys.close()
-	f.timeNS.close()
+	f.proc.close()
 	return errors.Join(errs...)
 }
 

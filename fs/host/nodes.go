@@ -2,7 +2,7 @@ package host
 
 import (
 	"bytes"
-	"strconv"
+	"fmt"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -38,9 +38,10 @@ func (f *FS) readNodes(cpus []byte, n int) (nodes []Node, err error) {
 	if err != nil {
 		return nil, err
 	}
-	var list []byte
+	var path, list []byte
 	for _, id := range ids {
-		list, err = f.SysRead(list[:0], "node/node"+strconv.Itoa(id)+"/cpulist")
+		path = fmt.Appendf(path[:0], "node/node%d/cpulist", id)
+		list, err = f.SysRead(list[:0], path)
 		if err == unix.ENOENT || err == unix.ENODEV {
 			continue // it went offline meanwhile
 		}

@@ -106,8 +106,29 @@ type Cpuinfo struct {
 type CPUBlock struct {
 	CPU  int // the number that the kernel printed
 	Text []byte
+	// Values are what the text says of CPUs and that depends on which are visible, in order.
+	Values []CPUValue
 	// Package and Core are its "physical id" and "core id" (loongarch64: "package" and "core"), -1 where it has none.
 	Package, Core int
 	// PackageCPUs and PackageCores are how many of the blocks are of the same package, and how many cores they are of.
 	PackageCPUs, PackageCores int
 }
+
+// CPUValue is a number in the text of a CPUBlock.
+type CPUValue struct {
+	Kind       CPUValueKind
+	Start, End int // in the text
+	N          int // -1 where there is no number
+}
+
+// CPUValueKind is what a CPUValue says.
+type CPUValueKind uint8
+
+const (
+	// CPUNumber is the CPU's own number.
+	CPUNumber CPUValueKind = iota
+	// CPUSiblings is how many CPUs its package has.
+	CPUSiblings
+	// CPUCores is how many cores its package has.
+	CPUCores
+)
