@@ -18,6 +18,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// raceEnabled says that the race detector is on.
+var raceEnabled bool
+
 // needAll asks for everything.
 const needAll = NeedMeminfo | NeedStat | NeedCpuinfo | NeedSwaps | NeedLoadavg | NeedUptime | NeedCPULists | NeedOvercommit |
 	NeedDiskstats | NeedVMStat | NeedSlabinfo | NeedNodes
