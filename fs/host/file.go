@@ -68,6 +68,7 @@ func (f *file) close() error {
 func (f *file) read(buf []byte) ([]byte, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.taken = 0 // nobody is given an older one after this
 	return f.readLocked(buf)
 }
 

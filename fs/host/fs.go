@@ -135,7 +135,7 @@ func (f *FS) SetMaxAge(age time.Duration) { f.maxAge.Store(int64(age)) }
 func (f *FS) now() time.Duration { return time.Since(f.opened) }
 
 // timeless are the needs of files that tell no time: Boottime, a system call, is not read for these alone.
-const timeless = NeedMeminfo | NeedOvercommit | NeedSwaps | NeedCpuinfo | NeedCpuinfo32 | NeedOnlineCPUs |
+const timeless = NeedMeminfo | NeedOvercommit | NeedSwaps | NeedCpuinfo | NeedCpuinfo32 | NeedOnlineCPUs | NeedNodes |
 	NeedDiskstats | NeedVMStat | NeedSlabinfo
 
 // Snapshot fills dst with what need names and empties the rest; the time namespace is the machine's until ReadTimeNS. It
@@ -187,8 +187,11 @@ func (f *FS) Snapshot(need Need, dst *Snapshot) error {
 	if err != nil {
 		return err
 	}
-	if dst.OnlineCPUs, err = cgroup.ParseCPUList(dst.OnlineCPUs[:0], dst.Online); err != nil {
-		return fmt.Errorf("%s: %w", f.online.path, err)
+	dst.OnlineCPUs = nil
+	if need&NeedOnlineCPUs != 0 {
+		if dst.OnlineCPUs, err = dst.online.parse(dst.Online); err != nil {
+			return fmt.Errorf("%s: %w", f.online.path, err)
+		}
 	}
 	dst.Nodes = nil
 	if need&NeedNodes != 0 {
@@ -215,6 +218,20 @@ func (f *FS) read(file *file, buf []byte) ([]byte, error) {
 		return file.share(buf, age, f.now)
 	}
 	return file.read(buf)
+}
+
+// parse is the numbers in a list. They are those of the last one as long as it says the same, as it nearly always does.
+func (p *parsedList) parse(text []byte) (numbers []int, err error) {
+	if len(p.numbers) > 0 && bytes.Equal(p.text, text) {
+		return p.numbers, nil
+	}
+	p.numbers, err = cgroup.ParseCPUList(p.numbers[:0], text)
+	if err != nil {
+		p.numbers = p.numbers[:0]
+		return nil, err
+	}
+	p.text = append(p.text[:0], text...)
+	return p.numbers, nil
 }
 
 // get returns /proc/cpuinfo not older than cpuinfoAge, and of the CPUs that are online now.

@@ -18,6 +18,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// raceEnabled says that the race detector is on.
+var raceEnabled bool
+
 // needAll asks for everything.
 const needAll = NeedMeminfo | NeedStat | NeedCpuinfo | NeedSwaps | NeedLoadavg | NeedUptime | NeedCPULists | NeedOvercommit |
 	NeedDiskstats | NeedVMStat | NeedSlabinfo | NeedNodes
@@ -286,6 +289,29 @@ func TestOvercommit(t *testing.T) {
 	}
 }
 
+// The numbers of a list that stays are not parsed anew, and those of one that changes are.
+func TestOnlineCPUs(t *testing.T) {
+	root := writeRoot(t, fixture())
+	f := open(t, root)
+	var s Snapshot
+	for _, test := range []struct {
+		text string
+		need Need
+		want []int
+	}{
+		{"0-1,3\n", NeedOnlineCPUs, []int{0, 1, 3}}, {"0-1,3\n", NeedMeminfo, nil}, {"0-1,3\n", NeedCPULists, []int{0, 1, 3}},
+		{"0\n", NeedOnlineCPUs, []int{0}}, {"nonsense\n", NeedOnlineCPUs, nil}, {"0\n", NeedOnlineCPUs, []int{0}}, {"", NeedOnlineCPUs, []int{}},
+	} {
+		if err := os.WriteFile(filepath.Join(root, "sys/devices/system/cpu/online"), []byte(test.text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		err := f.Snapshot(test.need, &s)
+		if wrong := test.text == "nonsense\n"; wrong != (err != nil) || !slices.Equal(s.OnlineCPUs, test.want) {
+			t.Errorf("%+v: %v, %v", test, s.OnlineCPUs, err)
+		}
+	}
+}
+
 func TestMaxAge(t *testing.T) {
 	root := writeRoot(t, fixture())
 	f := open(t, root)
@@ -328,6 +354,9 @@ func TestMaxAge(t *testing.T) {
 		t.Errorf("%q, want a fresh text", got)
 	}
 	f.SetMaxAge(time.Hour)
+	if got := text(); got != "third" {
+		t.Errorf("%q, which is older than what was given before", got)
+	}
 	f.meminfo.taken -= time.Hour
 	f.meminfo.close()
 	for range 2 {

@@ -55,7 +55,7 @@ type Snapshot struct {
 
 	// The lists of /sys/devices/system/cpu, as the kernel prints them ("0-63\n").
 	Online, Present, Possible, Offline []byte
-	// OnlineCPUs is Online as numbers, ascending.
+	// OnlineCPUs is Online as numbers, ascending. It must not be changed.
 	OnlineCPUs []int
 
 	// Nodes are the NUMA nodes that are online, ascending; none where the kernel has no such thing. They are shared and
@@ -72,7 +72,14 @@ type Snapshot struct {
 	// Both are always there.
 	PageSize, THPSize uint64
 
-	overcommitRatio, overcommitKbytes []byte // the texts behind Overcommit
+	overcommitRatio, overcommitKbytes []byte     // the texts behind Overcommit
+	online                            parsedList // what OnlineCPUs are from
+}
+
+// parsedList is a list such as "0-63\n", and the numbers in it.
+type parsedList struct {
+	text    []byte
+	numbers []int
 }
 
 // Node is a NUMA node.
