@@ -58,18 +58,17 @@ func (g *Group) ReadMemoryEvents(e *MemoryEvents) error {
 	}
 	s := getScratch()
 	defer s.put()
-	for i := range g.memory.levels {
-		l := &g.memory.levels[i]
-		text, err := l.stat.read(s)
+	for d := g.own[memory]; d != nil; d = d.parent {
+		text, err := d.read(memoryStat, s)
 		if err == errMissing {
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		e.Version, e.Path = g.memory.version, l.path
+		e.Version, e.Path = d.version, d.cgroup()
 		if err := e.parse(text); err != nil {
-			return l.stat.wrap("parse", err)
+			return d.wrap("parse", memoryStat, err)
 		}
 		break
 	}

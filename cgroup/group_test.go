@@ -30,11 +30,11 @@ func TestWarmReadsAllocateNothing(t *testing.T) {
 	for _, name := range fixtures {
 		root := fixture(t, name)
 		g := open(t, newFS(t, root), container(t, root))
-		for i := range g.numa.levels {
-			write(t, g.numa.levels[i].stat.dir.path+"/memory.numa_stat", numaStatV1+numaStatV2)
+		for d := g.own[memory]; d != nil; d = d.parent {
+			write(t, d.path+"/memory.numa_stat", numaStatV1+numaStatV2)
 		}
-		for i := range g.mems.levels {
-			write(t, g.mems.levels[i].effective.dir.path+"/"+g.mems.levels[i].effective.name, "0-1\n")
+		for d := g.own[cpuset]; d != nil; d = d.parent {
+			write(t, d.path+"/"+d.name(memsEffective), "0-1\n")
 		}
 		var m Memory
 		var c CPU

@@ -88,7 +88,7 @@ func TestIOController(t *testing.T) {
 		t.Errorf("no level has the controller: %+v", io)
 	}
 	write(t, dir+"app/io.stat", "8:0 rbytes=512 wbytes=0 rios=1 wios=0 dbytes=0 dios=0\n")
-	time.Sleep(missingFor + 10*time.Millisecond)
+	time.Sleep(recheck + 10*time.Millisecond)
 	want := IO{V2, "/kubepods/pod1/app", []DeviceIO{{Device: Device{8, 0}, Reads: IOCount{1, 512}}}}
 	if diff := cmp.Diff(want, readIO(t, g)); diff != "" {
 		t.Error(diff)

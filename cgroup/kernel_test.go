@@ -277,7 +277,7 @@ func TestKernelV2Controllers(t *testing.T) {
 		}
 		put("/cgroup.subtree_control", "+memory")
 		put("/app/memory.max", "128M")
-		time.Sleep(missingFor + 10*time.Millisecond)
+		time.Sleep(recheck + 10*time.Millisecond)
 		if m := readMemory(t, g); !slices.Equal(limits(m), []uint64{128 * mib, 256 * mib}) {
 			t.Fatalf("with it: %+v", m)
 		}

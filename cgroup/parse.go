@@ -111,6 +111,9 @@ func add(a, b uint64) uint64 {
 	return sum
 }
 
+// sub is a - b, or 0 where b is the larger.
+func sub(a, b uint64) uint64 { return a - min(a, b) }
+
 // mul is a × b, or the largest number where that does not fit.
 func mul(a, b uint64) uint64 {
 	high, low := bits.Mul64(a, b)
