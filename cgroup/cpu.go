@@ -24,8 +24,7 @@ func (g *Group) ReadCPU(c *CPU) error {
 		return err
 	}
 	if binding != nil {
-		// On v2 one file says both.
-		if binding != g.usage {
+		if binding.version == V1 || binding != g.usage { // else the same file says both
 			if _, err := usage.read(binding, cpuStatistics, s); err != nil {
 				return err
 			}
@@ -241,8 +240,8 @@ func (st *cpuStat) read(d *dir, k kind, s *scratch) (ok bool, err error) {
 
 func (st *cpuStat) parse(text []byte) error {
 	for len(text) > 0 {
-		var key, value []byte
-		key, value, text = nextField(text)
+		key, n, ok, rest := nextNumber(text)
+		text = rest
 		var dst *uint64
 		unit := uint64(1000) // µs
 		switch string(key) {
@@ -265,10 +264,10 @@ func (st *cpuStat) parse(text []byte) error {
 		default:
 			continue
 		}
-		if err := setField(dst, key, value); err != nil {
-			return err
+		if !ok {
+			return errNoNumber(key)
 		}
-		*dst = mul(*dst, unit)
+		*dst = mul(n, unit)
 	}
 	return nil
 }

@@ -41,30 +41,30 @@ func (c *cpuSets) parse(text []byte) (*parsedSet, error) {
 }
 
 // readSet is the set of the nearest level from d on which has one, and that level; nil without one. v1's files are empty
-// while nothing is configured, and the effective ones came with Linux 3.17. The set is shared and must not be changed.
+// while nothing is configured; before Linux 3.17 there are no effective ones. The set is shared and must not be changed.
 // last is what was read last.
 func (g *Group) readSet(last *atomic.Pointer[parsedSet], d *dir, effective, configured kind, s *scratch) (set []int, path string, err error) {
 	for ; d != nil; d = d.parent {
-		for _, k := range [...]kind{effective, configured} {
-			text, err := d.read(k, s)
-			if err == errMissing {
-				continue
-			}
-			if err != nil {
-				return nil, "", err
-			}
-			if text = bytes.TrimSpace(text); len(text) == 0 {
-				continue
-			}
-			p := last.Load()
-			if p == nil || p.text != string(text) {
-				if p, err = g.fs.sets.parse(text); err != nil {
-					return nil, "", d.wrap("parse", k, err)
-				}
-				last.Store(p)
-			}
-			return p.set, d.cgroup(), nil
+		k := effective
+		text, err := d.read(k, s)
+		if err == errMissing {
+			k = configured
+			text, err = d.read(k, s)
 		}
+		if err != nil && err != errMissing {
+			return nil, "", err
+		}
+		if text = bytes.TrimSpace(text); len(text) == 0 {
+			continue
+		}
+		p := last.Load()
+		if p == nil || p.text != string(text) {
+			if p, err = g.fs.sets.parse(text); err != nil {
+				return nil, "", d.wrap("parse", k, err)
+			}
+			last.Store(p)
+		}
+		return p.set, d.cgroup(), nil
 	}
 	return nil, "", nil
 }

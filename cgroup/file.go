@@ -31,23 +31,22 @@ const (
 )
 
 // acquire returns the descriptor, to be given back with release; -1 where there is none.
-func (f *file) acquire() int {
+func (d *dir) acquire(f *file) int {
 	v := f.state.Add(1)
 	if v>>fdShift != 0 && v&closing == 0 {
 		return int(v>>fdShift) - 1
 	}
-	f.release()
+	d.release(f)
 	return -1
 }
 
-// release gives a use of the descriptor back. It says whether that closed it.
-func (f *file) release() bool {
+// release gives a use of the descriptor back.
+func (d *dir) release(f *file) {
 	v := f.state.Add(^uint64(0))
-	if v&(closing|users) != closing || !f.state.CompareAndSwap(v, 0) {
-		return false
+	if v&(closing|users) == closing && f.state.CompareAndSwap(v, 0) {
+		unix.Close(int(v>>fdShift) - 1)
+		d.fs.opened.Add(-1)
 	}
-	unix.Close(int(v>>fdShift) - 1)
-	return true
 }
 
 // install makes fd the file's descriptor and the caller its first user. It fails while an older one is still in use.
@@ -121,7 +120,7 @@ func (d *dir) read(k kind, s *scratch) ([]byte, error) {
 	// for one of them happening during the second.
 	for range 3 {
 		kept := true
-		fd := f.acquire()
+		fd := d.acquire(f)
 		if fd < 0 {
 			var err error
 			if fd, kept, err = d.reopen(f, k, s.now); err != nil {
@@ -136,7 +135,7 @@ func (d *dir) read(k kind, s *scratch) ([]byte, error) {
 			if err == unix.ENODEV {
 				f.state.Or(closing)
 			}
-			d.released(f)
+			d.release(f)
 		}
 		switch err {
 		case nil:
@@ -151,13 +150,6 @@ func (d *dir) read(k kind, s *scratch) ([]byte, error) {
 	return nil, fmt.Errorf("%w: %s", ErrGone, d.path)
 }
 
-// released gives a use of a file's descriptor back, and counts it where that closed it.
-func (d *dir) released(f *file) {
-	if f.release() {
-		d.fs.opened.Add(-1)
-	}
-}
-
 // reopen opens the file unless another reader just did, or it was missing a moment ago. What is not kept is the
 // caller's to close: there was no room for one more open file.
 func (d *dir) reopen(f *file, k kind, now int64) (fd int, kept bool, err error) {
@@ -166,7 +158,7 @@ func (d *dir) reopen(f *file, k kind, now int64) (fd int, kept bool, err error) 
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if fd := f.acquire(); fd >= 0 {
+	if fd := d.acquire(f); fd >= 0 {
 		return fd, true, nil
 	}
 	if fd, err = d.open(k, unix.O_RDONLY); err != nil {
@@ -188,11 +180,11 @@ func (d *dir) reopen(f *file, k kind, now int64) (fd int, kept bool, err error) 
 
 // closeIdle closes the descriptor where nobody used it since a time, as scratch.now.
 func (d *dir) closeIdle(f *file, since int64) {
-	if f.state.Load() == 0 || f.at.Load() > since || f.acquire() < 0 {
+	if f.state.Load() == 0 || f.at.Load() > since || d.acquire(f) < 0 {
 		return
 	}
 	f.state.Or(closing)
-	d.released(f)
+	d.release(f)
 }
 
 // wrap names the file in an error that does not yet say where it is from.

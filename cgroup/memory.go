@@ -203,23 +203,18 @@ func (st *memoryStatText) reclaimable() uint64 {
 	return add(add(st.ActiveFile, st.InactiveFile), st.SlabReclaimable)
 }
 
-// parse reads memory.stat, skipping keys that there is no field for.
-//
-// Both versions print other things than these, too. v2 ends with the events, of which the workingset's are first or, on
-// old kernels, pgfault. v1 begins with what the cgroup used without those below; what counts is between the smallest
-// limit and the last of the LRU lists.
+// parse reads memory.stat, skipping keys that there is no field for. It stops behind the last that it needs: the events of
+// v2, and what follows the last of v1's LRU lists.
 func (st *memoryStatText) parse(text []byte, version Version) error {
 	if version == V1 {
-		if start := bytes.Index(text, []byte("hierarchical_memory_limit ")); start > 0 {
-			text = text[start:]
-		}
+		text = hierarchicalPart(text)
 	}
 	for len(text) > 0 {
-		var key, value []byte
-		key, value, text = nextField(text)
+		key, n, ok, rest := nextNumber(text)
+		text = rest
 		var dst *uint64
 		if version == V2 {
-			if isEvent(key) {
+			if isFirstEvent(key) {
 				break
 			}
 			dst = st.v2Field(key)
@@ -229,9 +224,10 @@ func (st *memoryStatText) parse(text []byte, version Version) error {
 		if dst == nil {
 			continue
 		}
-		if err := setField(dst, key, value); err != nil {
-			return err
+		if !ok {
+			return errNoNumber(key)
 		}
+		*dst = n
 		if version == V1 && dst == &st.Unevictable {
 			break
 		}
@@ -240,8 +236,16 @@ func (st *memoryStatText) parse(text []byte, version Version) error {
 	return nil
 }
 
-// isEvent says that a key of v2's memory.stat is the first of those that count events.
-func isEvent(key []byte) bool {
+// hierarchicalPart is the part of v1's memory.stat that counts what is below the cgroup, too.
+func hierarchicalPart(text []byte) []byte {
+	if start := bytes.Index(text, []byte("hierarchical_memory_limit ")); start > 0 {
+		return text[start:]
+	}
+	return text
+}
+
+// isFirstEvent says that a key is where the events begin that v2's memory.stat ends with.
+func isFirstEvent(key []byte) bool {
 	return bytes.HasPrefix(key, []byte("workingset_")) || string(key) == "pgfault"
 }
 
