@@ -1,8 +1,10 @@
 package cgroup
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -145,5 +147,51 @@ func BenchmarkParseMemoryStat(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// BenchmarkGroups opens 500 containers of a slice and a pod each on the running kernel, and reads each once: the time of
+// one, what it keeps in memory and how many descriptors.
+func BenchmarkGroups(b *testing.B) {
+	const containers = 500
+	k := newKernelTree(b, "memory", "cpu", "cpuacct", "cpuset")
+	k.make(b, "")
+	for i := range containers {
+		k.make(b, fmt.Sprintf("/pod%d", i))
+		k.make(b, fmt.Sprintf("/pod%d/app", i))
+	}
+	heap := func() uint64 {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	var m Memory
+	var c CPU
+	var e MemoryEvents
+	var io IO
+	for b.Loop() {
+		fs := NewFS(k.h)
+		groups := make([]*Group, containers)
+		before := heap()
+		start := time.Now()
+		for i := range groups {
+			g, err := fs.Open(k.paths(fmt.Sprintf("/pod%d/app", i)))
+			if err != nil {
+				b.Fatal(err)
+			}
+			groups[i] = g
+			if err := errors.Join(g.ReadMemory(&m), g.ReadCPU(&c), g.ReadMemoryEvents(&e), g.ReadIO(&io)); err != nil {
+				b.Fatal(err)
+			}
+			g.TaskCount()
+		}
+		b.ReportMetric(float64(time.Since(start).Nanoseconds())/containers, "ns/group")
+		b.ReportMetric(float64(int64(heap()-before))/containers, "B/group")
+		b.ReportMetric(float64(openFiles(b, "/sys/fs/cgroup"))/containers, "files/group")
+		for _, g := range groups {
+			g.Close()
+		}
 	}
 }

@@ -28,7 +28,7 @@ const recheck = 100 * time.Millisecond
 type dir struct {
 	fs     *FS
 	key    dirKey
-	parent *dir // one level up, to which it holds a reference; nil below the hierarchy's root, or where the mount ends
+	parent *dir // one level up, to which it holds a reference; nil at the top, and where nothing above is ever read
 	path   string
 	*layout
 	refs  int       // guarded by fs.mu

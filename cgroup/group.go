@@ -70,10 +70,10 @@ func (fs *FS) acquireLocked(key dirKey, rel string) *dir {
 	if d == nil {
 		l := fs.layouts[key.mount]
 		d = &dir{fs: fs, key: key, layout: l, path: key.mount.point + rel, fd: -1, files: make([]file, len(l.names))}
-		if above := key.cgroup[:max(strings.LastIndexByte(key.cgroup, '/'), 0)]; above != "" {
+		if above := key.cgroup[:max(strings.LastIndexByte(key.cgroup, '/'), 0)]; above != "" && l.climbs {
 			if rel, ok := key.mount.rel(above); ok {
 				d.parent = fs.acquireLocked(dirKey{key.mount, above}, rel)
-				if d.parent.above == nil {
+				if d.parent.above == nil && l.shares {
 					d.parent.above = &ancestor{}
 				}
 			}

@@ -9,7 +9,7 @@ import (
 )
 
 // openFiles counts our descriptors below root.
-func openFiles(t *testing.T, root string) (n int) {
+func openFiles(t testing.TB, root string) (n int) {
 	t.Helper()
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {

@@ -113,6 +113,8 @@ type layout struct {
 	version Version
 	names   []string // by place
 	places  []int8   // by kind; -1 for a file that this mount does not have
+	climbs  bool     // what is above a Group's own cgroup is read, too
+	shares  bool     // and shared by the Groups below it
 }
 
 // newLayout lists the files of the controllers that are at m.
@@ -140,6 +142,7 @@ func newLayout(h *Hierarchies, m *mount, pages []hugePage) *layout {
 		}
 		l.add(name)
 	}
+	l.shares, l.climbs = here(on(memory, cpu)), here(on(memory, cpu, cpuset, blkio, hugetlb))
 	for _, page := range pages {
 		names := page.names(l.version)
 		for _, name := range names {
