@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -136,7 +137,7 @@ func TestKernelLimitsOfPath(t *testing.T) {
 	k.make(t, "/pod/app")
 	file := func(below, name string) uint64 {
 		text, err := os.ReadFile(k.dir("memory", below) + "/" + name)
-		if os.IsNotExist(err) {
+		if errors.Is(err, os.ErrNotExist) {
 			return 0
 		}
 		if err != nil {
