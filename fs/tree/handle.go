@@ -96,7 +96,11 @@ func (t *table[T]) remove(fh uint64) *T {
 type work struct {
 	host      host.Snapshot
 	container container.Snapshot
-	text      []byte // of a file below /sys
+
+	// Of files below /sys.
+	look          look
+	path, machine []byte // the reader's, and the machine's
+	text          []byte
 }
 
 var works = sync.Pool{New: func() any { return new(work) }}

@@ -275,6 +275,9 @@ func (t *Tree) content(dst []byte, n node, f *File, c *container.Container, read
 
 // fallsBack says whether an error is a container's that cannot be read, and counts it.
 func (t *Tree) fallsBack(f *File, err error) bool {
+	if err == nil {
+		return false
+	}
 	var unreadable *containerError
 	if !errors.As(err, &unreadable) {
 		return false
