@@ -86,7 +86,7 @@ func TestSharedAncestorsRace(t *testing.T) {
 func TestRoomOfAncestors(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	left := 0
-	for range 200 {
+	for range 80 {
 		depth := 1 + rng.IntN(4)
 		g := costTree(t, V2, depth, true)
 		want := uint64(math.MaxUint64)
