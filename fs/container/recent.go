@@ -157,8 +157,12 @@ func copyText(dst, src *[]byte) { *dst = append((*dst)[:0], *src...) }
 func assign[T any](dst, src *T) { *dst = *src }
 
 // SetMaxAge sets how old what a reader is shown may be, at most: within that time readers of one container share what was
-// read of it. With 0, as from the start, each is shown what is now.
-func (r *Registry) SetMaxAge(age time.Duration) { r.maxAge.Store(int64(age)) }
+// read of it. With 0, as from the start, each is shown what is now. What is of the cgroups above the container's own may be as
+// old again, see [cgroup.FS.SetMaxAge].
+func (r *Registry) SetMaxAge(age time.Duration) {
+	r.maxAge.Store(int64(age))
+	r.cg.SetMaxAge(age)
+}
 
 // monotonic is the clock of a registry.
 func monotonic() time.Duration { return time.Since(started) }
