@@ -244,7 +244,7 @@ func (c *Container) readTimes(now time.Duration, online int, dst *Snapshot) erro
 		usage: dst.cpu.Usage, user: dst.cpu.User, nice: dst.cpu.Nice, system: dst.cpu.System,
 	}
 	// Without steal no level holds anything back, as far as the ledger knows; switched on later, it counts from then on.
-	if i := view.BindingQuota(dst.cpu.Levels); i >= 0 && !dst.View.Policy.NoSteal {
+	if i := cgroup.BindingQuota(dst.cpu.Levels); i >= 0 && !dst.View.Policy.NoSteal {
 		l := &dst.cpu.Levels[i]
 		in.throttled, in.period, in.level = l.Throttled, time.Duration(l.Period)*time.Microsecond, levelID(l.Path)
 	}
@@ -367,7 +367,7 @@ func (c *Container) seedLoad(now time.Duration) {
 		cpu = cgroup.CPU{}
 	}
 	throttled := uint64(0)
-	if i := view.BindingQuota(cpu.Levels); i >= 0 {
+	if i := cgroup.BindingQuota(cpu.Levels); i >= 0 {
 		throttled = cpu.Levels[i].Throttled // tasks that are held back are runnable
 	}
 	c.load.seed(cpu.Usage, throttled, age, now)

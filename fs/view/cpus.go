@@ -52,9 +52,6 @@ func appendCommon(dst, set, online []int) []int {
 	return dst
 }
 
-// BindingQuota is [cgroup.BindingQuota].
-func BindingQuota(levels []cgroup.CPULevel) int { return cgroup.BindingQuota(levels) }
-
 // sharesPerCPU is what one CPU is worth in cpu.shares, the kernel's default for a cgroup.
 const sharesPerCPU = 1024
 
@@ -66,7 +63,7 @@ func wantedCPUs(cpu *cgroup.CPU, p *policy.Policy) (n uint64, ok bool) {
 	case policy.Shares:
 		return roundCPUs(cpu.Shares, sharesPerCPU, p.CPURounding), cpu.Shares > 0
 	}
-	level := BindingQuota(cpu.Levels)
+	level := cgroup.BindingQuota(cpu.Levels)
 	if level < 0 {
 		return 0, false
 	}
