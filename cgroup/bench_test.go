@@ -182,7 +182,7 @@ func BenchmarkGroups(b *testing.B) {
 				b.Fatal(err)
 			}
 			groups[i] = g
-			if err := errors.Join(g.ReadMemory(&m), g.ReadCPU(&c), g.ReadMemoryEvents(&e), g.ReadIO(&io)); err != nil {
+			if err := errors.Join(g.ReadMemoryAndEvents(&m, &e), g.ReadCPU(&c), g.ReadIO(&io)); err != nil {
 				b.Fatal(err)
 			}
 			g.TaskCount()

@@ -105,7 +105,7 @@ func costTree(t testing.TB, version Version, depth int, limited bool) *Group {
 
 // The number of system calls of a warm read, which the time that it takes comes from.
 func TestPreads(t *testing.T) {
-	type costs struct{ memory, both, events, cpu, usage, io, numa, mems, load, tasks int }
+	type costs struct{ memory, both, cpu, usage, io, numa, mems, load, tasks int }
 	for _, test := range []struct {
 		version Version
 		depth   int
@@ -115,21 +115,21 @@ func TestPreads(t *testing.T) {
 	}{
 		// memory.stat, usage, memsw usage and kmem; quota, shares, usage, user, system, cpuset, with a quota also its
 		// period and cpu.stat.
-		{V1, 1, false, false, costs{4, 4, 1, 6, 1, 2, 1, 1, 0, 1}},
-		{V1, 1, true, false, costs{4, 4, 1, 8, 1, 2, 1, 1, 0, 1}},
+		{V1, 1, false, false, costs{4, 4, 6, 1, 2, 1, 1, 0, 1}},
+		{V1, 1, true, false, costs{4, 4, 8, 1, 2, 1, 1, 0, 1}},
 		// Nothing to ask where memory.stat says that no level is limited; quota of each level.
-		{V1, 10, false, false, costs{4, 4, 1, 6 + 9, 1, 2, 1, 1, 0, 1}},
+		{V1, 10, false, false, costs{4, 4, 6 + 9, 1, 2, 1, 1, 0, 1}},
 		// The own limit, then limit, memsw limit and usage of each level.
-		{V1, 5, true, false, costs{5 + 4*3, 5 + 4*3, 1, 8 + 4*2, 1, 2, 1, 1, 0, 1}},
-		{V1, 10, true, false, costs{5 + 9*3, 5 + 9*3, 1, 8 + 9*2, 1, 2, 1, 1, 0, 1}},
-		{V1, 10, true, true, costs{5, 5, 1, 8, 1, 2, 1, 1, 0, 1}},
+		{V1, 5, true, false, costs{5 + 4*3, 5 + 4*3, 8 + 4*2, 1, 2, 1, 1, 0, 1}},
+		{V1, 10, true, false, costs{5 + 9*3, 5 + 9*3, 8 + 9*2, 1, 2, 1, 1, 0, 1}},
+		{V1, 10, true, true, costs{5, 5, 8, 1, 2, 1, 1, 0, 1}},
 		// memory.stat, usage, limit, swap limit and usage; quota, weight, cpu.stat, cpuset.
-		{V2, 1, false, false, costs{5, 5, 1, 4, 1, 1, 1, 1, 0, 1}},
-		{V2, 1, true, false, costs{5, 5, 1, 4, 1, 1, 1, 1, 0, 1}},
-		{V2, 10, false, false, costs{5 + 9*2, 5 + 9*2, 1, 4 + 9, 1, 1, 1, 1, 0, 1}},
-		{V2, 5, true, false, costs{5 + 4*4, 5 + 4*4, 1, 4 + 4, 1, 1, 1, 1, 0, 1}},
-		{V2, 10, true, false, costs{5 + 9*4, 5 + 9*4, 1, 4 + 9, 1, 1, 1, 1, 0, 1}},
-		{V2, 10, true, true, costs{5, 5, 1, 4, 1, 1, 1, 1, 0, 1}},
+		{V2, 1, false, false, costs{5, 5, 4, 1, 1, 1, 1, 0, 1}},
+		{V2, 1, true, false, costs{5, 5, 4, 1, 1, 1, 1, 0, 1}},
+		{V2, 10, false, false, costs{5 + 9*2, 5 + 9*2, 4 + 9, 1, 1, 1, 1, 0, 1}},
+		{V2, 5, true, false, costs{5 + 4*4, 5 + 4*4, 4 + 4, 1, 1, 1, 1, 0, 1}},
+		{V2, 10, true, false, costs{5 + 9*4, 5 + 9*4, 4 + 9, 1, 1, 1, 1, 0, 1}},
+		{V2, 10, true, true, costs{5, 5, 4, 1, 1, 1, 1, 0, 1}},
 	} {
 		name := fmt.Sprintf("v%d/depth=%d/limited=%v/shared=%v", test.version, test.depth, test.limited, test.shared)
 		t.Run(name, func(t *testing.T) {
@@ -149,7 +149,6 @@ func TestPreads(t *testing.T) {
 			}{
 				{&got.memory, func() error { return g.ReadMemory(&m) }},
 				{&got.both, func() error { return g.ReadMemoryAndEvents(&m, &e) }},
-				{&got.events, func() error { return g.ReadMemoryEvents(&e) }},
 				{&got.cpu, func() error { return g.ReadCPU(&c) }},
 				{&got.usage, func() error { _, err := g.ReadUsage(); return err }},
 				{&got.io, func() error { return g.ReadIO(&io) }},

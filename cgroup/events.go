@@ -50,31 +50,6 @@ type MemoryEvents struct {
 	Known   [EventCount]bool // the kernel counts it
 }
 
-// ReadMemoryEvents fills e with the counters of the cgroup that ReadMemory has the statistics of.
-func (g *Group) ReadMemoryEvents(e *MemoryEvents) error {
-	*e = MemoryEvents{}
-	if err := g.check(); err != nil {
-		return err
-	}
-	s := getScratch()
-	defer s.put()
-	for d := g.own[memory]; d != nil; d = d.parent {
-		text, err := d.read(memoryStat, s)
-		if err == errMissing {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		e.Version, e.Path = d.version, d.cgroup()
-		if err := e.parse(text); err != nil {
-			return d.wrap("parse", memoryStat, err)
-		}
-		break
-	}
-	return nil
-}
-
 // parse reads memory.stat: of v2 from the first event on, of v1 what begins with "total_".
 func (e *MemoryEvents) parse(text []byte) error {
 	if e.Version == V1 {

@@ -51,7 +51,6 @@ func TestWarmReadsAllocateNothing(t *testing.T) {
 		for what, f := range map[string]func() error{
 			"ReadMemory":          func() error { return g.ReadMemory(&m) },
 			"ReadMemoryAndEvents": func() error { return g.ReadMemoryAndEvents(&m, &e) },
-			"ReadMemoryEvents":    func() error { return g.ReadMemoryEvents(&e) },
 			"ReadCPU":             func() error { return g.ReadCPU(&c) },
 			"ReadUsage":           func() error { _, err := g.ReadUsage(); return err },
 			"ReadPerCPU":          func() (err error) { each, err = g.ReadPerCPU(each); return err },

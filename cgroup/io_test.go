@@ -162,11 +162,12 @@ func TestMemoryEvents(t *testing.T) {
 func TestMemoryEventsOfTheNearest(t *testing.T) {
 	root := fixture(t, "v2-6.1")
 	g := open(t, newFS(t, root), container(t, root))
+	var m Memory
 	var e MemoryEvents
-	if err := g.ReadMemoryEvents(&e); err != nil {
+	if err := g.ReadMemoryAndEvents(&m, &e); err != nil {
 		t.Fatal(err)
 	}
-	if m := readMemory(t, g); e.Version != V2 || e.Path != m.Levels[0].Path {
+	if e.Version != V2 || e.Path != m.Levels[0].Path {
 		t.Errorf("events of %q, statistics of %q", e.Path, m.Levels[0].Path)
 	}
 }
@@ -263,10 +264,11 @@ func TestReadIOAllocatesNothing(t *testing.T) {
 		root := fixture(t, name)
 		g := open(t, newFS(t, root), container(t, root))
 		var io IO
+		var m Memory
 		var e MemoryEvents
 		var slab []byte
 		read := func() {
-			err := errors.Join(g.ReadIO(&io), g.ReadMemoryEvents(&e))
+			err := errors.Join(g.ReadIO(&io), g.ReadMemoryAndEvents(&m, &e))
 			var err2 error
 			if slab, err2 = g.ReadSlabinfo(slab[:0]); err != nil || err2 != nil {
 				t.Fatal(err, err2)

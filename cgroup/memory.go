@@ -10,8 +10,8 @@ import (
 // memory controller is off there, of the nearest ancestor that has it.
 func (g *Group) ReadMemory(m *Memory) error { return g.readMemory(m, nil) }
 
-// ReadMemoryAndEvents is ReadMemory and ReadMemoryEvents of one reading of memory.stat, which is by far the most expensive
-// file of the controller.
+// ReadMemoryAndEvents is ReadMemory, and fills e with the counters of the cgroup that m has the statistics of: both are in
+// memory.stat, which is by far the most expensive file of the controller.
 func (g *Group) ReadMemoryAndEvents(m *Memory, e *MemoryEvents) error {
 	*e = MemoryEvents{}
 	return g.readMemory(m, e)
