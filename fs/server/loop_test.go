@@ -101,10 +101,7 @@ func (d *device) receive() (unique uint64, errno int32, body []byte) {
 	return binary.NativeEndian.Uint64(msg[8:]), -int32(binary.NativeEndian.Uint32(msg[4:])), msg[outHeaderLen:n]
 }
 
-const (
-	opGetattr = 3
-	attrBody  = 16
-)
+const attrBody = 16
 
 func TestLoopAnswers(t *testing.T) {
 	d, _, _ := serve(t)
