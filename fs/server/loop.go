@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -181,6 +182,9 @@ func (l *Loop) lead() {
 		}
 		if !l.term.CompareAndSwap(term, term+1) {
 			return // deposed
+		}
+		if term%512 == 1 {
+			runtime.Gosched()
 		}
 	}
 }
