@@ -12,10 +12,10 @@ FUZZTIME  ?= 30s
 BENCHCOUNT ?= 6
 VM        ?= all
 
-.PHONY: help build build-all test test-unit test-e2e test-vm compat fmt vet lint vuln fuzz bench demo deps clean
+.PHONY: help build build-all test test-unit test-e2e test-vm compat fmt vet lint vuln fuzz bench bench-smoke bench-go demo deps clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## static binaries in bin/
 	$(GOBUILD) -o bin/ ./cmd/...
@@ -24,7 +24,7 @@ build-all: ## the same for amd64 and arm64, in bin/<arch>/
 	GOARCH=amd64 $(GOBUILD) -o bin/amd64/ ./cmd/...
 	GOARCH=arm64 $(GOBUILD) -o bin/arm64/ ./cmd/...
 
-test: deps fmt vet lint build-all test-unit test-e2e ## all that this machine can check (as root: end to end too)
+test: deps fmt vet lint build-all test-unit test-e2e bench-smoke ## all that this machine can check (as root: end to end too)
 
 test-unit: ## unit tests under the race detector, fuzz seeds included
 	go test -race $(UNIT)
@@ -57,9 +57,20 @@ vuln: ## known vulnerabilities in the code we call (needs vuln.go.dev)
 fuzz: ## each fuzz target for FUZZTIME=30s
 	tools/fuzz.sh $(FUZZTIME)
 
-bench: ## benchmarks into bench.out; BASE=old.out compares with an earlier run
+bench: build bin/bench ## measure reads beside LXCFS, as root, and write docs/performance.md; ONLY=latency,syscalls does it in part
+	@test/lib/deps.sh build bench
+	bin/bench -scopefs bin/scopefs $(if $(ONLY),-only $(ONLY) -from bin/bench.json) -json bin/bench.json -markdown docs/performance.md
+
+bench-smoke: build bin/bench ## seconds: does the benchmark work?
+	bin/bench -scopefs bin/scopefs -smoke >bin/bench-smoke.out
+
+bench-go: ## Go's benchmarks into bench.out; BASE=old.out compares with an earlier run
 	go test -run '^$$' -bench . -benchmem -count $(BENCHCOUNT) ./... | tee bench.out
 	$(TOOL) benchstat $(BASE) bench.out
+
+.PHONY: bin/bench
+bin/bench:
+	$(GOBUILD) -o $@ ./test/bench
 
 demo: build ## host and container side by side, under load
 	test/demo.sh

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Install the Debian packages that a purpose needs and this machine lacks:
-#	test/lib/deps.sh build e2e compat demo vm
+#	test/lib/deps.sh build e2e compat demo bench vm
 # Silent when nothing is missing. Go is not among them: Debian 12 has an older one.
 set -euo pipefail
 
@@ -35,6 +35,10 @@ free:procps
 top:procps
 lscpu:util-linux
 "
+bench="
+lxcfs:lxcfs
+strace:strace
+"
 vm="
 qemu-system-x86_64:qemu-system-x86
 /usr/share/seabios/bios-256k.bin:seabios
@@ -59,8 +63,9 @@ for purpose in "$@"; do
 	e2e) list=$e2e ;;
 	compat) list=$compat ;;
 	demo) list=$demo ;;
+	bench) list=$bench ;;
 	vm) list=$vm ;;
-	*) echo "deps: no such purpose: $purpose (build, e2e, compat, demo, vm)" >&2; exit 2 ;;
+	*) echo "deps: no such purpose: $purpose (build, e2e, compat, demo, bench, vm)" >&2; exit 2 ;;
 	esac
 	for need in $list; do
 		what=${need%%:*} package=${need#*:}
@@ -89,10 +94,20 @@ fi
 echo "deps: installing for $*: ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+policy=
+trap 'rm -f "$log" $policy' EXIT
+# The benchmark starts LXCFS itself. The package's service is not to run here, neither
+# now (invoke-rc.d asks policy-rc.d) nor from the next boot on.
+if [[ " ${missing[*]} " == *" lxcfs "* && ! -e /usr/sbin/policy-rc.d ]]; then
+	policy=/usr/sbin/policy-rc.d
+	install -m 755 <(printf '#!/bin/sh\nexit 101\n') "$policy"
+fi
 # qemu's recommended packages are 400 MB of displays and sound: not wanted.
 if ! { apt-get update -q && apt-get install -y -q --no-install-recommends "${missing[@]}"; } >"$log" 2>&1 </dev/null; then
 	tail -n 20 "$log" >&2
 	echo "deps: apt-get could not install ${missing[*]}" >&2
 	exit 1
+fi
+if [[ " ${missing[*]} " == *" lxcfs "* ]] && command -v systemctl >/dev/null; then
+	systemctl -q disable lxcfs.service || echo "deps: lxcfs.service could not be disabled" >&2
 fi
