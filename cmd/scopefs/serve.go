@@ -128,6 +128,7 @@ func serve(read func() (config, error)) error {
 	if !signal.Ignored(unix.SIGHUP) { // as under nohup
 		signal.Notify(hangup, unix.SIGHUP)
 	}
+	fs.TuneRuntime()
 	d, err := fs.Start(fs.Options{Mount: c.Mount, LXCFSCompat: c.LXCFSCompat, Socket: c.Socket, Policy: c.Policy})
 	if err != nil {
 		return err
