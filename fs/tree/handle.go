@@ -54,7 +54,7 @@ func (h *handle) closed(texts *texts) {
 // reuse gives up a handle that is closed.
 func (h *handle) reuse() {
 	if h.writable {
-		return // a WRITE or POLL could still look at it
+		return // a WRITE looks at it without its lock
 	}
 	h.container = nil
 	h.counted.Store(false)
@@ -221,6 +221,15 @@ func (t *table[T]) get(fh uint64) *T {
 		return t.slots[i].h
 	}
 	return nil
+}
+
+// look calls f with what is open by a file handle, if something is. It stays open for as long.
+func (t *table[T]) look(fh uint64, f func(*T)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if i := t.at(fh); i >= 0 {
+		f(t.slots[i].h)
+	}
 }
 
 func (t *table[T]) remove(fh uint64) *T {
