@@ -121,6 +121,7 @@ func serve(read func() (config, error)) error {
 	if os.Geteuid() != 0 {
 		return errors.New("serve mounts a file system and reads every container's cgroup: run it as root")
 	}
+	fs.TuneRuntime()
 	// Whoever read the log may be gone, as while journald restarts. Go would end the process for that.
 	signal.Ignore(unix.SIGPIPE)
 	ended, hangup := make(chan os.Signal, 1), make(chan os.Signal, 1)
@@ -128,7 +129,6 @@ func serve(read func() (config, error)) error {
 	if !signal.Ignored(unix.SIGHUP) { // as under nohup
 		signal.Notify(hangup, unix.SIGHUP)
 	}
-	fs.TuneRuntime()
 	d, err := fs.Start(fs.Options{Mount: c.Mount, LXCFSCompat: c.LXCFSCompat, Socket: c.Socket, Policy: c.Policy})
 	if err != nil {
 		return err
