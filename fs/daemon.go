@@ -28,6 +28,8 @@ type Options struct {
 	LXCFSCompat string
 	// Policy is how containers are shown that make no choices of their own, to begin with (see SetPolicy).
 	Policy policy.Policy
+	// MaxAge is how old what readers are shown may be, to begin with (see SetMaxAge).
+	MaxAge time.Duration
 }
 
 // LedgerDir is where a daemon with this mount point keeps the CPU ledgers.
@@ -82,6 +84,7 @@ func (d *Daemon) start() (err error) {
 	if err != nil {
 		return err
 	}
+	d.SetMaxAge(d.opts.MaxAge)
 	d.tree = tree.New(d.host, d.registry)
 	loop := server.NewLoop(d.mount.FD, d.tree)
 	d.tree.SetInvalidator(loop.InvalidateAttr)
@@ -166,6 +169,13 @@ func (d *Daemon) connectionEnds() bool {
 // SetPolicy changes how containers are shown from now on, the running ones too, except in what they chose themselves.
 // The files that are bound into a container stay those of its start: one that is turned off shows the machine's content.
 func (d *Daemon) SetPolicy(p policy.Policy) { d.registry.SetPolicy(p) }
+
+// SetMaxAge sets how old what a reader is shown may be, at most: within that time readers share what was read, of the machine
+// and of each container. With 0 each is shown what is now.
+func (d *Daemon) SetMaxAge(age time.Duration) {
+	d.host.SetMaxAge(age)
+	d.registry.SetMaxAge(age)
+}
 
 // Announce implements control.Handler.
 func (d *Daemon) Announce(req control.Request) (control.Response, error) {

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/BurntSushi/toml"
 	"github.com/spf13/cobra"
@@ -27,8 +28,12 @@ type config struct {
 	LXCFSCompat string
 	Socket      string
 	LogLevel    slog.Level
+	MaxAge      time.Duration
 	Policy      policy.Policy
 }
+
+// defaults are the configuration that holds without a file and flags.
+func defaults() config { return config{Mount: defaultMount, MaxAge: defaultMaxAge} }
 
 // configKey is one key of the file.
 type configKey struct {
@@ -58,6 +63,19 @@ var configKeys = func() []configKey {
 			},
 			get: func(c *config) string { return strconv.Quote(strings.ToLower(c.LogLevel.String())) },
 		},
+		{
+			name: "max_age",
+			set: func(c *config, value any) error {
+				text, _ := value.(string)
+				age, err := parseMaxAge(text)
+				if err != nil {
+					return fmt.Errorf("max_age is %s; %w, in quotes", written(value), err)
+				}
+				c.MaxAge = age
+				return nil
+			},
+			get: func(c *config) string { return strconv.Quote(c.MaxAge.String()) },
+		},
 	}
 	for _, s := range policy.Settings {
 		keys = append(keys, policyKey(s))
@@ -75,6 +93,19 @@ func parseLogLevel(text string) (level slog.Level, err error) {
 		return 0, fmt.Errorf("it is one of %s", strings.Join(logLevels, ", "))
 	}
 	return level, level.UnmarshalText([]byte(text))
+}
+
+const (
+	defaultMaxAge = 5 * time.Millisecond
+	longestMaxAge = time.Second
+)
+
+func parseMaxAge(text string) (time.Duration, error) {
+	age, err := time.ParseDuration(text)
+	if err != nil || age < 0 || age > longestMaxAge {
+		return 0, fmt.Errorf("it is a time such as %v, from 0 to %v", defaultMaxAge, longestMaxAge)
+	}
+	return age, nil
 }
 
 func pathKey(name string, field func(*config) *string) configKey {
@@ -166,7 +197,7 @@ func readConfig(path string, named bool) (config, error) {
 		text, err = nil, nil
 	}
 	if err != nil {
-		return config{Mount: defaultMount}, err
+		return defaults(), err
 	}
 	c, problems := parseConfig(string(text))
 	if len(problems) > 0 {
@@ -178,7 +209,7 @@ func readConfig(path string, named bool) (config, error) {
 // parseConfig reads a file's text over the defaults. With problems, which are in the order of their lines, the configuration
 // has what was right.
 func parseConfig(text string) (config, []configProblem) {
-	c := config{Mount: defaultMount}
+	c := defaults()
 	var p configParser
 	var keys map[string]toml.Primitive
 	meta, err := toml.Decode(text, &keys)

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -26,7 +27,7 @@ func TestShippedConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (config{Mount: defaultMount}); !reflect.DeepEqual(got, want) {
+	if want := defaults(); !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 	text, err := os.ReadFile(path)
@@ -49,6 +50,7 @@ func TestReadConfig(t *testing.T) {
 	c, problems := parseConfig(`
 socket = "/tmp/s"
 log_level = "debug"
+max_age = "0"
 cpu_source = "shares"
 reader = "parent"
 swap = false
@@ -62,7 +64,7 @@ files.node = true
 		t.Errorf("%+v, want %+v; %v", c, want, problems)
 	}
 	missing := filepath.Join(t.TempDir(), "missing")
-	if c, err := readConfig(missing, false); err != nil || c.Mount != defaultMount {
+	if c, err := readConfig(missing, false); err != nil || !reflect.DeepEqual(c, defaults()) {
 		t.Errorf("a default file that is missing: %+v, %v", c, err)
 	}
 	if _, err := readConfig(missing, true); !errors.Is(err, os.ErrNotExist) {
@@ -72,7 +74,7 @@ files.node = true
 
 // Every value of every key, as its own text says it.
 func TestConfigTakesWhatItWrites(t *testing.T) {
-	want := config{Mount: "/m", LXCFSCompat: "/l", Socket: "/s", LogLevel: slog.LevelError}
+	want := config{Mount: "/m", LXCFSCompat: "/l", Socket: "/s", LogLevel: slog.LevelError, MaxAge: 1500 * time.Microsecond}
 	for i := range 3 {
 		for _, s := range policy.Settings {
 			if err := want.Policy.Set(s.Name, s.Allowed[i%len(s.Allowed)]); err != nil {
@@ -117,7 +119,7 @@ x = 1
 	}
 	want := []string{
 		`line 1: mount is 5; it is an absolute path`,
-		`line 2: there is no key "muont"; the keys are mount, lxcfs_compat, socket, log_level, cpu_source,`,
+		`line 2: there is no key "muont"; the keys are mount, lxcfs_compat, socket, log_level, max_age, cpu_source,`,
 		`line 3: swap is "off"; it is true or false`,
 		`line 5: cpu_source is "fast"; it is one of quota, cpuset, shares`,
 		`line 6: reader is an array; it is one of container, caller, parent`,
@@ -148,6 +150,9 @@ x = 1
 		"a.b = 1":                       "line 1: there is no key \"a\"",
 		"\nfiles = true":                "line 2: files is true; it is a table [files]",
 		"[[files]]\nmeminfo = true":     "line 1: files is a table; it is",
+		"max_age = 5":                   "line 1: max_age is 5; it is a time such as 5ms, from 0 to 1s, in quotes",
+		"max_age = \"1.1s\"":            "line 1: max_age is \"1.1s\"; it is a time",
+		"max_age = \"-1ms\"":            "line 1: max_age is \"-1ms\"; it is a time",
 		"\n\nfiles.stat.x = 1":          "line 3: files.stat is a table; it is true or false",
 		"swap = true\nmount = 1e999999": "line 2: ",
 	} {
@@ -178,7 +183,8 @@ func TestConfigCommand(t *testing.T) {
 	if _, err := run("swap = 1\n", "check", path); err == nil || exitCode(err) != 1 {
 		t.Errorf("a bad file: %v", err)
 	}
-	if out, err := run("swap = false\n", "show", path); err != nil || !strings.Contains(out, "\nswap = false\n") || !strings.Contains(out, "\nsteal = true\n") {
+	if out, err := run("swap = false\n", "show", path); err != nil || !strings.Contains(out, "\nswap = false\n") || !strings.Contains(out, "\nsteal = true\n") ||
+		!strings.Contains(out, "\nmax_age = \"5ms\"\n") {
 		t.Errorf("%q, %v", out, err)
 	}
 	if out, err := run("steal = 0\n", "show", path); err == nil {

@@ -5,16 +5,23 @@ import (
 	"errors"
 	"log"
 	"log/slog"
+	"os"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/scopefs/scopefs/fs/policy"
 )
 
-// applied is a daemon that remembers its policies.
-type applied []policy.Policy
+// applied is a daemon that remembers what it was told.
+type applied struct {
+	policies []policy.Policy
+	maxAges  []time.Duration
+}
 
-func (a *applied) SetPolicy(p policy.Policy) { *a = append(*a, p) }
+func (a *applied) SetPolicy(p policy.Policy)   { a.policies = append(a.policies, p) }
+func (a *applied) SetMaxAge(age time.Duration) { a.maxAges = append(a.maxAges, age) }
 
 func TestReload(t *testing.T) {
 	var logged bytes.Buffer
@@ -26,9 +33,9 @@ func TestReload(t *testing.T) {
 	})
 	var d applied
 	old := config{Mount: "/m", Socket: "/s"}
-	next := config{Mount: "/other", Socket: "/s", LogLevel: slog.LevelDebug, Policy: policy.Policy{NoSwap: true}}
+	next := config{Mount: "/other", Socket: "/s", LogLevel: slog.LevelDebug, MaxAge: time.Second, Policy: policy.Policy{NoSwap: true}}
 	got := reload(&d, old, func() (config, error) { return next, nil })
-	if len(d) != 1 || !d[0].NoSwap || got.Mount != "/m" || !got.Policy.NoSwap || got.LogLevel != slog.LevelDebug {
+	if len(d.policies) != 1 || !d.policies[0].NoSwap || !slices.Equal(d.maxAges, []time.Duration{time.Second}) || got.Mount != "/m" || !got.Policy.NoSwap || got.LogLevel != slog.LevelDebug {
 		t.Errorf("%+v, applied %+v", got, d)
 	}
 	if text := logged.String(); !strings.Contains(text, "needs a restart") || !strings.Contains(text, "key=mount") ||
@@ -38,7 +45,7 @@ func TestReload(t *testing.T) {
 	logged.Reset()
 	bad := &configError{"/etc/x", []configProblem{{3, "swap is 1"}, {7, "steal is 2"}}}
 	for _, err := range []error{bad, errors.New("no such file")} {
-		if again := reload(&d, got, func() (config, error) { return config{}, err }); len(d) != 1 || again.Mount != "/m" || !again.Policy.NoSwap {
+		if again := reload(&d, got, func() (config, error) { return config{}, err }); len(d.policies)+len(d.maxAges) != 2 || again.Mount != "/m" || !again.Policy.NoSwap {
 			t.Errorf("%+v, applied %+v", again, d)
 		}
 	}
@@ -49,6 +56,18 @@ func TestReload(t *testing.T) {
 	}
 	if !slog.Default().Enabled(t.Context(), slog.LevelDebug) {
 		t.Error("the log level went with the file that could not be read")
+	}
+}
+
+// A flag that is wrong is told before anything is served.
+func TestMaxAgeFlag(t *testing.T) {
+	for _, value := range []string{"2s", "-1ms", "5", ""} {
+		cmd := newServeCommand()
+		cmd.SilenceUsage, cmd.SilenceErrors = true, true
+		cmd.SetArgs([]string{"--config", os.DevNull, "--max-age", value})
+		if err := cmd.Execute(); err == nil || !strings.Contains(err.Error(), "--max-age "+value+": it is a time such as 5ms, from 0 to 1s") {
+			t.Errorf("%q: %v", value, err)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -19,13 +20,13 @@ const defaultMount = "/run/scopefs/fs"
 
 func newServeCommand() *cobra.Command {
 	var flags config
-	var configPath, logLevel string
+	var configPath, logLevel, maxAge string
 	overrides := policy.Overrides{}
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the daemon: mount the file system and serve it",
 		Long: "serve mounts the file system and answers readers until it is ended by SIGTERM, SIGINT or SIGQUIT. SIGHUP makes it read\n" +
-			"the configuration again: policies and the log level change at once, for running containers too.\n\n" +
+			"the configuration again: policies, max-age and the log level change at once, for running containers too.\n\n" +
 			"MOUNT/c/ID holds the files of the container ID, which is announced on the control socket. MOUNT/proc and MOUNT/sys\n" +
 			"hold those of whoever opens them, laid out as LXCFS lays out its mount.",
 		Args: cobra.NoArgs,
@@ -40,14 +41,20 @@ func newServeCommand() *cobra.Command {
 					"mount":        func() { c.Mount = flags.Mount },
 					"lxcfs-compat": func() { c.LXCFSCompat = flags.LXCFSCompat },
 					"socket":       func() { c.Socket = flags.Socket },
-					"log-level":    func() { c.LogLevel, err = parseLogLevel(logLevel) },
 				} {
 					if cmd.Flags().Changed(name) {
 						keep()
 					}
 				}
-				if err != nil {
-					return c, fmt.Errorf("--log-level %s: %w", logLevel, err)
+				if cmd.Flags().Changed("log-level") {
+					if c.LogLevel, err = parseLogLevel(logLevel); err != nil {
+						return c, fmt.Errorf("--log-level %s: %w", logLevel, err)
+					}
+				}
+				if cmd.Flags().Changed("max-age") {
+					if c.MaxAge, err = parseMaxAge(maxAge); err != nil {
+						return c, fmt.Errorf("--max-age %s: %w", maxAge, err)
+					}
 				}
 				c.Policy, err = c.Policy.With(overrides)
 				return c, err
@@ -60,6 +67,7 @@ func newServeCommand() *cobra.Command {
 	f.StringVar(&flags.Socket, "socket", "", "control socket (default control.sock beside the mount)")
 	f.StringVar(&configPath, "config", defaultConfig, "configuration file; flags win over it")
 	f.StringVar(&logLevel, "log-level", "", "`"+strings.Join(logLevels, "|")+"` (default info)")
+	f.StringVar(&maxAge, "max-age", "", "how old the numbers may be that readers share, a `time` from 0 to "+longestMaxAge.String()+" (default "+defaultMaxAge.String()+")")
 	_ = cmd.RegisterFlagCompletionFunc("log-level", cobra.FixedCompletions(logLevels, cobra.ShellCompDirectiveNoFileComp))
 	addPolicyFlags(cmd, overrides)
 	return cmd
@@ -129,7 +137,7 @@ func serve(read func() (config, error)) error {
 	if !signal.Ignored(unix.SIGHUP) { // as under nohup
 		signal.Notify(hangup, unix.SIGHUP)
 	}
-	d, err := fs.Start(fs.Options{Mount: c.Mount, LXCFSCompat: c.LXCFSCompat, Socket: c.Socket, Policy: c.Policy})
+	d, err := fs.Start(fs.Options{Mount: c.Mount, LXCFSCompat: c.LXCFSCompat, Socket: c.Socket, Policy: c.Policy, MaxAge: c.MaxAge})
 	if err != nil {
 		return err
 	}
@@ -148,8 +156,14 @@ func serve(read func() (config, error)) error {
 	}
 }
 
+// reloadable is a daemon as far as its configuration can change while it runs.
+type reloadable interface {
+	SetPolicy(policy.Policy)
+	SetMaxAge(time.Duration)
+}
+
 // reload reads the configuration again and returns the one that holds from now on.
-func reload(d interface{ SetPolicy(policy.Policy) }, old config, read func() (config, error)) config {
+func reload(d reloadable, old config, read func() (config, error)) config {
 	c, err := read()
 	if err != nil {
 		problems := []string{err.Error()}
@@ -177,6 +191,7 @@ func reload(d interface{ SetPolicy(policy.Policy) }, old config, read func() (co
 	}
 	slog.SetLogLoggerLevel(c.LogLevel)
 	d.SetPolicy(c.Policy)
-	slog.Info("the configuration was read again", "policy", c.Policy.Text())
+	d.SetMaxAge(c.MaxAge)
+	slog.Info("the configuration was read again", "max_age", c.MaxAge, "policy", c.Policy.Text())
 	return c
 }

@@ -19,7 +19,7 @@ type Need uint16
 // The parts.
 const (
 	NeedMemory Need = 1 << iota
-	NeedCPU         // limits, usage, cpuset, and the CPUs behind the visible ones; wants host.NeedCPULists
+	NeedCPU         // limits, usage, cpuset, and the CPUs behind the visible ones; wants host.NeedOnlineCPUs
 	NeedTimes       // the ledger's counters; implies NeedCPU
 	NeedLoad
 	NeedAge
@@ -48,7 +48,9 @@ type Container struct {
 	paths cgroup.Paths
 	pidNS uint64 // of its init, or of the readers that it was found by
 	group *cgroup.Group
-	proc  *procFS
+	// cgroupID is the ID of group when the container was made.
+	cgroupID uint64
+	proc     *procFS
 	// init is the init of the container's pid namespace; nil where it has none of its own.
 	init  *process
 	start time.Duration // CLOCK_BOOTTIME when it started
@@ -61,8 +63,9 @@ type Container struct {
 	// overrides are an announced container's own choices; the registry's lock guards them.
 	overrides policy.Overrides
 
-	load loadAvg
-	refs atomic.Int32
+	load   loadAvg
+	recent recents
+	refs   atomic.Int32
 	// openFiles counts those of the mount; with of it is that one's.
 	openFiles *atomic.Int32
 
@@ -84,15 +87,17 @@ func (c *Container) Init() int {
 }
 
 // Lengths holds a number of bytes for each virtual file.
-type Lengths [256]atomic.Uint32
+type Lengths [32]atomic.Uint32
 
-// Snapshot reads what need names into dst. reader is the reading task's id, 0 if it is not known. The pointers in dst
-// that are not nil are reused. h must hold the CPU lists when need has anything of CPUs.
+// Snapshot reads what need names into dst, or takes over what was read within the registry's max-age. reader is the reading
+// task's id, 0 if it is not known. The pointers in dst that are not nil are reused. h must hold the CPU lists when need has
+// anything of CPUs, and the Boottime of the reader when it has times or the age.
 func (c *Container) Snapshot(need Need, h *host.Snapshot, reader int, dst *Snapshot) error {
 	v := &dst.View
 	*v = view.Container{Policy: *c.policy.Load(), Age: -1}
+	r := &c.recent
 	if need&NeedMemory != 0 {
-		if err := c.group.ReadMemory(&dst.memory); err != nil {
+		if err := r.memory.get(c, &dst.memory, (*Container).readMemory, copyMemory); err != nil {
 			return err
 		}
 		if dst.memory.Version != cgroup.V0 {
@@ -106,7 +111,7 @@ func (c *Container) Snapshot(need Need, h *host.Snapshot, reader int, dst *Snaps
 		}
 	}
 	if need&NeedNUMA != 0 {
-		if err := c.group.ReadNUMAStat(&dst.numa); err != nil {
+		if err := r.numa.get(c, &dst.numa, (*Container).readNUMA, copyNUMA); err != nil {
 			return err
 		}
 		if dst.numa.Version != cgroup.V0 {
@@ -114,47 +119,39 @@ func (c *Container) Snapshot(need Need, h *host.Snapshot, reader int, dst *Snaps
 		}
 	}
 	if need&(NeedCPU|NeedTimes) != 0 {
-		if err := c.group.ReadCPU(&dst.cpu); err != nil {
+		times := need&NeedTimes != 0
+		if err := c.readCPU(times, h, dst); err != nil {
 			return err
 		}
-		v.CPU = &dst.cpu
-		dst.cpus = view.VisibleCPUs(dst.cpus[:0], &dst.cpu, h.OnlineCPUs, &v.Policy)
-		v.CPUs = dst.cpus
-	}
-	if need&NeedTimes != 0 && dst.cpu.Version != cgroup.V0 {
-		if err := c.readTimes(h, dst); err != nil {
-			return err
+		v.CPU, v.CPUs = &dst.cpu, dst.cpus
+		if times && dst.cpu.Version != cgroup.V0 {
+			v.Times = &dst.times
 		}
-		v.Times = &dst.times
 	}
 	if need&NeedLoad != 0 {
-		c.readLoad(h.Boottime, reader, &dst.load)
+		if err := r.load.get(c, &dst.load, (*Container).readLoad, assign); err != nil {
+			return err
+		}
+		dst.load.LastPID = max(c.newestPID(reader), 1)
 		v.Load = &dst.load
 	}
 	if need&NeedAge != 0 {
 		v.Age = max(h.Boottime-c.start, 0)
 	}
-	for r := range cgroup.Pressures {
-		if need&NeedPressure(r) != 0 {
-			if err := c.group.ReadPressure(r, &dst.pressure[r]); err != nil {
+	for p := range cgroup.Pressures {
+		if need&NeedPressure(p) != 0 {
+			read := func(c *Container, dst *cgroup.PressureText) error {
+				return c.group.ReadPressure(p, dst)
+			}
+			if err := r.pressure[p].get(c, &dst.pressure[p], read, copyPressure); err != nil {
 				return err
 			}
-			v.Pressure[r] = &dst.pressure[r]
+			v.Pressure[p] = &dst.pressure[p]
 		}
 	}
-	return c.readCounts(need, dst)
-}
-
-// readCounts reads what is not of CPUs but counted in the ledger too, and the slab caches.
-func (c *Container) readCounts(need Need, dst *Snapshot) error {
-	v := &dst.View
 	if need&(NeedIO|NeedEvents) != 0 && c.group.Dir() != "" {
-		ledger, err := c.openLedger()
-		if err != nil {
-			return err
-		}
 		if need&NeedIO != 0 {
-			if err := ledger.io(c.group, &dst.io); err != nil {
+			if err := r.io.get(c, &dst.io, (*Container).readIO, copyIO); err != nil {
 				return err
 			}
 			if dst.io.Version != cgroup.V0 {
@@ -162,7 +159,7 @@ func (c *Container) readCounts(need Need, dst *Snapshot) error {
 			}
 		}
 		if need&NeedEvents != 0 {
-			if err := ledger.events(c.group, &dst.events); err != nil {
+			if err := r.events.get(c, &dst.events, (*Container).readEvents, assign); err != nil {
 				return err
 			}
 			if dst.events.Version != cgroup.V0 {
@@ -170,11 +167,43 @@ func (c *Container) readCounts(need Need, dst *Snapshot) error {
 			}
 		}
 	}
-	var err error
 	if need&NeedSlabinfo != 0 {
-		dst.slabinfo, err = c.group.ReadSlabinfo(dst.slabinfo[:0])
+		if err := r.slabinfo.get(c, &dst.slabinfo, (*Container).readSlabinfo, copyText); err != nil {
+			return err
+		}
 		v.Slabinfo = dst.slabinfo
 	}
+	return nil
+}
+
+// The readings that recent shares.
+
+func (c *Container) readMemory(dst *cgroup.Memory) error {
+	return c.group.ReadMemory(dst)
+}
+
+func (c *Container) readNUMA(dst *cgroup.NUMAStat) error {
+	return c.group.ReadNUMAStat(dst)
+}
+
+func (c *Container) readIO(dst *view.IO) error {
+	ledger, err := c.openLedger()
+	if err != nil {
+		return err
+	}
+	return ledger.io(c.group, dst)
+}
+
+func (c *Container) readEvents(dst *cgroup.MemoryEvents) error {
+	ledger, err := c.openLedger()
+	if err != nil {
+		return err
+	}
+	return ledger.events(c.group, dst)
+}
+
+func (c *Container) readSlabinfo(dst *[]byte) (err error) {
+	*dst, err = c.group.ReadSlabinfo((*dst)[:0])
 	return err
 }
 
@@ -196,13 +225,22 @@ type Snapshot struct {
 	slabinfo []byte
 }
 
-func (c *Container) readTimes(h *host.Snapshot, dst *Snapshot) error {
+// setCPUs finds the CPUs behind the visible ones.
+func (s *Snapshot) setCPUs(h *host.Snapshot) {
+	s.cpus = view.VisibleCPUs(s.cpus[:0], &s.cpu, h.OnlineCPUs, &s.View.Policy)
+}
+
+// readTimes takes dst.cpu, which was read at now, into the ledger and fills dst.times.
+func (c *Container) readTimes(now time.Duration, online int, dst *Snapshot) error {
+	if dst.cpu.Version == cgroup.V0 {
+		return nil
+	}
 	ledger, err := c.openLedger()
 	if err != nil {
 		return err
 	}
 	in := ledgerInput{
-		now: h.Boottime, start: c.start, cpus: dst.cpus,
+		now: now, start: c.start, cpus: dst.cpus,
 		usage: dst.cpu.Usage, user: dst.cpu.User, nice: dst.cpu.Nice, system: dst.cpu.System,
 	}
 	// Without steal no level holds anything back, as far as the ledger knows; switched on later, it counts from then on.
@@ -212,7 +250,7 @@ func (c *Container) readTimes(h *host.Snapshot, dst *Snapshot) error {
 	}
 	// With fewer CPUs visible than it may use, the tasks run on others too, and with all of the machine's there is
 	// nothing to tell apart.
-	if set := len(dst.cpu.Set); len(dst.cpus) == set && set < len(h.OnlineCPUs) {
+	if set := len(dst.cpu.Set); len(dst.cpus) == set && set < online {
 		dst.perCPU, err = c.group.ReadPerCPU(dst.perCPU[:0])
 		if err != nil {
 			return err
@@ -222,6 +260,19 @@ func (c *Container) readTimes(h *host.Snapshot, dst *Snapshot) error {
 		}
 	}
 	ledger.times(&in, &dst.times)
+	return nil
+}
+
+// showTimes fills dst.times with what the ledger has taken in already.
+func (c *Container) showTimes(dst *Snapshot) error {
+	if dst.cpu.Version == cgroup.V0 {
+		return nil
+	}
+	ledger, err := c.openLedger()
+	if err != nil {
+		return err
+	}
+	ledger.show(len(dst.cpus), &dst.times)
 	return nil
 }
 
@@ -239,24 +290,43 @@ func (c *Container) openLedger() (*ledger, error) {
 	return c.ledger, nil
 }
 
-// limited says whether anything holds the container below the machine's own size.
-func (c *Container) limited(online int) bool {
-	var m cgroup.Memory
-	if c.group.ReadMemory(&m) == nil {
-		for _, l := range m.Levels {
+// readings is memory for what is read without a Snapshot.
+type readings struct {
+	memory cgroup.Memory
+	cpu    cgroup.CPU
+}
+
+var readingsPool = sync.Pool{New: func() any { return new(readings) }}
+
+// warm opens the files that most readers need, so that the first one does not wait for that.
+func (c *Container) warm() {
+	r := readingsPool.Get().(*readings)
+	defer readingsPool.Put(r)
+	// Whoever reads is told what is wrong.
+	_ = c.group.ReadMemory(&r.memory)
+	_ = c.group.ReadCPU(&r.cpu)
+	_, _ = c.group.TaskCount()
+	_, _ = c.openLedger()
+}
+
+// limited says whether anything holds the container below the machine's own size, a number of CPUs that online tells.
+func (c *Container) limited(online func() int) bool {
+	r := readingsPool.Get().(*readings)
+	defer readingsPool.Put(r)
+	if c.group.ReadMemory(&r.memory) == nil {
+		for _, l := range r.memory.Levels {
 			if l.Limit != cgroup.Unlimited || l.HasSwap && l.SwapLimit != cgroup.Unlimited {
 				return true
 			}
 		}
 	}
-	var cpu cgroup.CPU
-	if c.group.ReadCPU(&cpu) == nil {
-		for _, l := range cpu.Levels {
+	if c.group.ReadCPU(&r.cpu) == nil {
+		for _, l := range r.cpu.Levels {
 			if l.Quota != cgroup.Unlimited {
 				return true
 			}
 		}
-		return cpu.Set != nil && len(cpu.Set) < online
+		return r.cpu.Set != nil && len(r.cpu.Set) < online()
 	}
 	return false
 }
@@ -266,17 +336,41 @@ func (c *Container) alive() bool {
 	return (c.init == nil || c.init.alive()) && c.group.Alive()
 }
 
+// current says whether the container is the one it was, to a task that is in its cgroup and pid namespace now. With its init
+// these live on.
+func (c *Container) current() bool {
+	if c.init != nil {
+		return c.init.alive()
+	}
+	return c.group.Alive()
+}
+
+// ended says whether the container is gone: its cgroup, or, unless it was announced, its init. seen says that something was just
+// read of the cgroup, which then is there; but it may be another one that was made at the same path.
+func (c *Container) ended(seen bool) bool {
+	if !c.announced && c.init != nil && !c.init.alive() {
+		return true
+	}
+	return c.group.ID() != c.cgroupID || !seen && !c.group.Alive()
+}
+
 // seedLoad starts the load averages from what the container used so far.
 func (c *Container) seedLoad(now time.Duration) {
-	var cpu cgroup.CPU
-	if c.group.ReadCPU(&cpu) != nil || cpu.Version == cgroup.V0 {
+	age := now - c.start
+	if age < loadStep { // too little to be load
+		usage, _ := c.group.ReadUsage()
+		c.load.seed(usage, 0, 0, now)
 		return
 	}
-	used := cpu.Usage
-	if i := view.BindingQuota(cpu.Levels); i >= 0 {
-		used += cpu.Levels[i].Throttled // tasks that are held back are runnable
+	var cpu cgroup.CPU
+	if c.group.ReadCPU(&cpu) != nil {
+		cpu = cgroup.CPU{}
 	}
-	c.load.seed(time.Duration(used), now-c.start, now)
+	throttled := uint64(0)
+	if i := view.BindingQuota(cpu.Levels); i >= 0 {
+		throttled = cpu.Levels[i].Throttled // tasks that are held back are runnable
+	}
+	c.load.seed(cpu.Usage, throttled, age, now)
 }
 
 // MaxOpenFiles bounds the files and directories of the mount that a container has open: each holds a snapshot in our memory, of
@@ -314,6 +408,7 @@ func (c *Container) Release() {
 	}
 	c.group.Close()
 	c.init.close()
+	c.load.ns.close()
 	c.ledgerMu.Lock()
 	defer c.ledgerMu.Unlock()
 	if c.ledger != nil {

@@ -1,6 +1,8 @@
 package container
 
 import (
+	"iter"
+
 	"github.com/scopefs/scopefs/cgroup"
 	"github.com/scopefs/scopefs/fs/view"
 )
@@ -12,8 +14,8 @@ import (
 type counts struct {
 	// Of which cgroup the last ones were, see levelID; 0: there were none.
 	IOLevel, EventLevel uint64
-	Devices             [64]deviceCounts // those of a machine with more devices are shown as they are
 	Events              [128]count       // by cgroup.Event
+	Devices             [64]deviceCounts // from the first on; those of a machine with more devices are shown as they are
 }
 
 // A cgroup.Event is a position in counts.Events.
@@ -51,9 +53,9 @@ func move(level *uint64, path string) (moved bool) {
 func (c *counts) io(r *view.IO) {
 	moved := move(&c.IOLevel, r.Path)
 	if moved { // devices that the other cgroup did nothing on yet are not in the reading
-		for i := range c.Devices {
-			for j := range c.Devices[i].Counts {
-				c.Devices[i].Counts[j].grow(0, true)
+		for kept := range c.devices() {
+			for j := range kept.Counts {
+				kept.Counts[j].grow(0, true)
 			}
 		}
 	}
@@ -69,10 +71,20 @@ func (c *counts) io(r *view.IO) {
 			*n = kept.Counts[i].grow(*n, moved)
 		}
 	}
-	for i := range c.Devices {
-		kept := &c.Devices[i]
+	for kept := range c.devices() {
 		r.Read += kept.Counts[readBytes].shown()
 		r.Written += kept.Counts[writeBytes].shown()
+	}
+}
+
+// devices yields the places that are taken. What lies behind them is not touched, so that its page need not exist.
+func (c *counts) devices() iter.Seq[*deviceCounts] {
+	return func(yield func(*deviceCounts) bool) {
+		for i := range c.Devices {
+			if kept := &c.Devices[i]; kept.Device == 0 || !yield(kept) {
+				return
+			}
+		}
 	}
 }
 

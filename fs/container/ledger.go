@@ -19,8 +19,11 @@ import (
 // what the kernel counts late or in lumps is carried: usage beyond capacity as a debt that idle time pays, throttled time
 // beyond the room that was left as steal to come. No thread samples anything.
 type ledger struct {
-	mu    sync.Mutex
-	rec   *record
+	rec *record
+	mu  sync.Mutex // of all but the counts
+	// ioMu and eventsMu are of their part of the counts, and held while it is read.
+	ioMu, eventsMu sync.Mutex
+
 	close func() error
 	users int // containers that have it open; the registry's
 }
@@ -28,6 +31,7 @@ type ledger struct {
 // record is the state of a ledger: fixed-size numbers only, as it may be a mapped file. Times are in ns.
 type record struct {
 	head *recordHead
+	path []byte // of the cgroup directory, in a file
 	rows []row
 	// counts have nothing to do with the CPUs, but live as long.
 	counts *counts
@@ -35,6 +39,7 @@ type record struct {
 
 type recordHead struct {
 	Magic   uint64
+	Rows    uint64 // how many there are in the file
 	Visible uint64 // CPUs at the last read; 0: there was none
 	Shown   uint64 // rows that ever were visible
 	At      uint64 // the last read, CLOCK_BOOTTIME
@@ -79,8 +84,8 @@ func newRecord(rows int) *record {
 // io reads a container's block I/O and makes it what to show. One reader at a time: a reading that came late would look
 // like a counter that fell.
 func (l *ledger) io(g *cgroup.Group, dst *view.IO) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.ioMu.Lock()
+	defer l.ioMu.Unlock()
 	err := g.ReadIO(&dst.IO)
 	if err == nil && dst.Version != cgroup.V0 {
 		l.rec.counts.io(dst)
@@ -90,8 +95,8 @@ func (l *ledger) io(g *cgroup.Group, dst *view.IO) error {
 
 // events is io for the counters of memory.stat.
 func (l *ledger) events(g *cgroup.Group, dst *cgroup.MemoryEvents) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.eventsMu.Lock()
+	defer l.eventsMu.Unlock()
 	err := g.ReadMemoryEvents(dst)
 	if err == nil && dst.Version != cgroup.V0 {
 		l.rec.counts.events(dst)
@@ -116,10 +121,21 @@ func (l *ledger) times(in *ledgerInput, dst *view.CPUTimes) {
 		l.advance(in)
 	}
 	l.place(in.cpus[:n], in.perCPU)
+	l.fill(n, dst)
+}
 
+// show fills dst with what was shown last, for n visible CPUs.
+func (l *ledger) show(n int, dst *view.CPUTimes) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.fill(min(n, len(l.rec.rows)), dst)
+}
+
+// fill is show with l.mu held.
+func (l *ledger) fill(n int, dst *view.CPUTimes) {
 	dst.Rows = slices.Grow(dst.Rows[:0], n)[:n]
 	dst.Total = view.CPURow{}
-	for i := range l.rec.rows[:h.Shown] {
+	for i := range l.rec.rows[:l.rec.head.Shown] {
 		t := l.rec.rows[i].ticks()
 		if i < n {
 			dst.Rows[i] = t

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -274,7 +275,21 @@ func TestLedgerOutlivesTheDaemon(t *testing.T) {
 
 func TestLedgerFileOfAnotherLayoutIsStartedAnew(t *testing.T) {
 	dir := t.TempDir()
-	for name, text := range map[string]string{"empty": "", "short": "scopefs", "garbage": string(make([]byte, 9000))} {
+	var earlier strings.Builder // of the same size
+	first, err := openLedger(dir, "first", "/x", 2, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.close()
+	size, err := os.Stat(filepath.Join(dir, "first"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	earlier.WriteString("30vepocs")
+	for earlier.Len() < int(size.Size()) {
+		earlier.WriteByte(1)
+	}
+	for name, text := range map[string]string{"empty": "", "short": "scopefs", "garbage": string(make([]byte, 9000)), "an earlier one's": earlier.String()} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -289,16 +304,35 @@ func TestLedgerFileOfAnotherLayoutIsStartedAnew(t *testing.T) {
 		}
 		l.close()
 	}
+	// For another number of CPUs: `scopefs show` looks on without it, a daemon starts it anew.
+	for _, private := range []bool{true, false} {
+		l, err := openLedger(dir, "first", "/x", 200, private)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(l.rec.rows) != 200 || l.rec.head.Visible != 0 {
+			t.Errorf("%d rows, %d of them visible", len(l.rec.rows), l.rec.head.Visible)
+		}
+		l.rec.rows[199].Idle = 1
+		l.rec.counts.Devices[63].Device = 1
+		l.close()
+		if now, err := os.Stat(filepath.Join(dir, "first")); err != nil || (now.Size() == size.Size()) != private {
+			t.Errorf("private %v: %d bytes after %d", private, now.Size(), size.Size())
+		}
+	}
 }
 
 func TestSweepLedgers(t *testing.T) {
 	dir := t.TempDir()
-	for name, of := range map[string]string{"10-1": "/alive", "11-1": "/gone", "12-1": "/reused"} {
+	for name, of := range map[string]string{"10-1": "/alive", "11-1": "/gone", "12-1": "/reused", "13-1": strings.Repeat("/long", 1000)} {
 		l, err := openLedger(dir, name, of, 1, false)
 		if err != nil {
 			t.Fatal(err)
 		}
 		l.close()
+	}
+	if err := os.WriteFile(filepath.Join(dir, "10-2"), append([]byte("30vepocs"), make([]byte, 9000)...), 0o600); err != nil {
+		t.Fatal(err) // of another layout
 	}
 	inodes := map[string]uint64{"/alive": 0x10, "/reused": 0x99}
 	err := sweepLedgers(dir, func(dir string) (uint64, bool) { id, ok := inodes[dir]; return id, ok })
@@ -306,8 +340,8 @@ func TestSweepLedgers(t *testing.T) {
 		t.Fatal(err)
 	}
 	left, _ := os.ReadDir(dir)
-	if len(left) != 1 || left[0].Name() != "10-1" {
-		t.Errorf("left: %v, want 10-1 alone", left)
+	if len(left) != 2 || left[0].Name() != "10-1" || left[1].Name() != "13-1" {
+		t.Errorf("left: %v, want 10-1, and 13-1 whose path does not fit", left)
 	}
 }
 

@@ -1,6 +1,8 @@
 package container
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
@@ -13,37 +15,65 @@ import (
 )
 
 // ledgerMagic names the layout of a ledger file; a file with another one is started anew.
-const ledgerMagic = 0x73636f7065763033 // "scopev03"
+const ledgerMagic = 0x73636f7065763034 // "scopev04"
 
-// A ledger file is a recordHead, the path of the cgroup directory that it is about, the counts and the rows. It is sparse:
-// only the pages that are in use exist.
+// A ledger file is a recordHead, the path of the cgroup directory that it is about, the rows and, from the next page on, the
+// counts. It is sparse, and of its pages only those exist that are in use: one for a container of an ordinary machine, two
+// or three if its block I/O or memory events are read.
 const (
-	ledgerPath   = 512       // offset of the path, 0-terminated
-	ledgerCounts = 4096      // offset of the counts
-	ledgerTable  = 16 * 1024 // offset of the rows
+	ledgerPath = 128                       // offset of the path, 0-terminated unless it was cut off
+	ledgerRows = 1024                      // offset of the rows
+	rowSize    = int(unsafe.Sizeof(row{})) // 48 of them fit into the page
 )
 
-// The counts fit in before the rows.
-var _ [ledgerTable - ledgerCounts - unsafe.Sizeof(counts{})]struct{}
+var _ [ledgerPath - unsafe.Sizeof(recordHead{})]struct{}
 
 // openLedger maps the ledger file name in dir, and makes it when it is missing, so that the counters go on where an
 // earlier daemon left them. With dir empty the ledger lives in memory. With private set nothing is written back:
 // `scopefs show` looks at the daemon's numbers without moving them.
 func openLedger(dir, name, cgroupDir string, rows int, private bool) (*ledger, error) {
-	inMemory := &ledger{rec: newRecord(rows), close: func() error { return nil }}
+	inMemory := func() (*ledger, error) {
+		return &ledger{rec: newRecord(rows), close: func() error { return nil }}, nil
+	}
 	if dir == "" {
-		return inMemory, nil
+		return inMemory()
 	}
 	path := filepath.Join(dir, name)
-	size := ledgerTable + rows*int(unsafe.Sizeof(row{}))
+	l, err := mapLedger(path, rows, private)
+	if private && (errors.Is(err, unix.ENOENT) || err == errLayout) {
+		return inMemory()
+	}
+	if err == errLayout {
+		// Another file, as a process that has mapped the old one would fault beyond an end that came nearer.
+		if err := os.Remove(path); err != nil {
+			return nil, err
+		}
+		l, err = mapLedger(path, rows, private)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if head := l.rec.head; head.Magic == 0 {
+		head.Rows = uint64(rows)
+		copy(l.rec.path, cgroupDir)
+		head.Magic = ledgerMagic
+	}
+	return l, nil
+}
+
+// errLayout says that a ledger file cannot be gone on with.
+var errLayout = errors.New("a ledger file of another layout")
+
+// mapLedger maps a ledger file. One that it makes, or that nothing was written to, is all zeros.
+func mapLedger(path string, rows int, private bool) (*ledger, error) {
+	page := os.Getpagesize()
+	countsAt := (ledgerRows + rows*rowSize + page - 1) / page * page
+	size := countsAt + int(unsafe.Sizeof(counts{}))
 	flags, sharing := unix.O_RDWR|unix.O_CREAT, unix.MAP_SHARED
 	if private {
 		flags, sharing = unix.O_RDONLY, unix.MAP_PRIVATE
 	}
 	fd, err := unix.Open(path, flags|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
-	if private && errors.Is(err, unix.ENOENT) {
-		return inMemory, nil
-	}
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
@@ -52,14 +82,14 @@ func openLedger(dir, name, cgroupDir string, rows int, private bool) (*ledger, e
 	if err := unix.Fstat(fd, &st); err != nil {
 		return nil, &os.PathError{Op: "stat", Path: path, Err: err}
 	}
-	if private && st.Size < int64(size) {
-		return inMemory, nil
-	}
-	// Never shortened: a mapping of another process would fault beyond the end.
-	if !private && st.Size < int64(size) {
+	switch {
+	case st.Size == int64(size):
+	case st.Size == 0 && !private:
 		if err := unix.Ftruncate(fd, int64(size)); err != nil {
 			return nil, &os.PathError{Op: "truncate", Path: path, Err: err}
 		}
+	default:
+		return nil, errLayout
 	}
 	data, err := unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, sharing)
 	if err != nil {
@@ -67,13 +97,13 @@ func openLedger(dir, name, cgroupDir string, rows int, private bool) (*ledger, e
 	}
 	rec := &record{
 		head:   (*recordHead)(unsafe.Pointer(&data[0])),
-		counts: (*counts)(unsafe.Pointer(&data[ledgerCounts])),
-		rows:   unsafe.Slice((*row)(unsafe.Pointer(&data[ledgerTable])), rows),
+		path:   data[ledgerPath:ledgerRows],
+		rows:   unsafe.Slice((*row)(unsafe.Pointer(&data[ledgerRows])), rows),
+		counts: (*counts)(unsafe.Pointer(&data[countsAt])),
 	}
-	if !rec.sane() {
-		clear(data)
-		rec.head.Magic = ledgerMagic
-		copy(data[ledgerPath:ledgerCounts-1], cgroupDir)
+	if rec.head.Magic != 0 && !rec.sane() {
+		_ = unix.Munmap(data)
+		return nil, errLayout
 	}
 	return &ledger{rec: rec, close: func() error { return unix.Munmap(data) }}, nil
 }
@@ -81,7 +111,7 @@ func openLedger(dir, name, cgroupDir string, rows int, private bool) (*ledger, e
 // sane says whether a record that was found can be gone on with.
 func (r *record) sane() bool {
 	h := r.head
-	return h.Magic == ledgerMagic && h.Visible <= h.Shown && h.Shown <= uint64(len(r.rows))
+	return h.Magic == ledgerMagic && h.Rows == uint64(len(r.rows)) && h.Visible <= h.Shown && h.Shown <= h.Rows
 }
 
 // sweepLedgers removes the files whose cgroups are gone; inode maps a directory to the inode number that names its
@@ -95,18 +125,21 @@ func sweepLedgers(dir string, inode func(cgroupDir string) (uint64, bool)) error
 		return err
 	}
 	var errs []error
+	buf := make([]byte, ledgerRows)
 	for _, e := range entries {
 		path := filepath.Join(dir, e.Name())
 		f, err := os.Open(path)
 		if err != nil {
 			continue // somebody else removed it
 		}
-		buf := make([]byte, ledgerCounts)
 		n, _ := f.ReadAt(buf, 0)
 		f.Close()
-		if n == len(buf) {
-			of, _, _ := strings.Cut(string(buf[ledgerPath:]), "\x00")
-			if id, ok := inode(of); ok && strings.HasPrefix(e.Name(), ledgerPrefix(id)) {
+		if n == len(buf) && binary.NativeEndian.Uint64(buf) == ledgerMagic {
+			of, _, whole := bytes.Cut(buf[ledgerPath:], []byte{0})
+			if !whole {
+				continue // nobody knows; it is gone with the next boot
+			}
+			if id, ok := inode(string(of)); ok && strings.HasPrefix(e.Name(), ledgerPrefix(id)) {
 				continue
 			}
 		}

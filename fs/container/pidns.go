@@ -30,7 +30,7 @@ func (p *procFS) hold(pid int) (*process, error) {
 		}
 	}
 	// Read behind pidfd_open: it is the start time of the process that the descriptor names, or of nobody.
-	st, err := p.stat(strconv.Itoa(pid))
+	st, err := p.stat(pid)
 	h := &process{pid: pid, fd: fd, start: st.start, proc: p}
 	if err == nil && !h.alive() {
 		err = fmt.Errorf("pid %d: %w", pid, unix.ESRCH)
@@ -45,7 +45,7 @@ func (p *procFS) hold(pid int) (*process, error) {
 // alive says whether the process has not ended yet.
 func (h *process) alive() bool {
 	if h.fd < 0 {
-		st, err := h.proc.stat(strconv.Itoa(h.pid))
+		st, err := h.proc.stat(h.pid)
 		return err == nil && st.start == h.start && st.state != 'Z' && st.state != 'X'
 	}
 	fds := [1]unix.PollFd{{Fd: int32(h.fd), Events: unix.POLLIN}}
@@ -63,7 +63,7 @@ func (h *process) close() {
 // initOf holds the init of a task's pid namespace. Nothing is forked: the kernel translates pid 1 where it can
 // (NS_GET_PID_FROM_PIDNS, Linux 6.11), and else the init is looked for among the task's ancestors, then in near, the
 // processes of its cgroup, then everywhere.
-func (p *procFS) initOf(task string, near func(func(pid int) error) error) (*process, error) {
+func (p *procFS) initOf(task int, near func(func(pid int) error) error) (*process, error) {
 	ns, err := p.pidNS(task)
 	if err != nil {
 		return nil, err
@@ -79,11 +79,11 @@ func (p *procFS) initOf(task string, near func(func(pid int) error) error) (*pro
 		if err != nil || st.parent <= 1 {
 			break
 		}
-		pid = strconv.Itoa(st.parent)
+		pid = st.parent
 	}
 	var found *process
 	visit := func(pid int) error {
-		if found = p.tryInit(strconv.Itoa(pid), ns); found != nil {
+		if found = p.tryInit(pid, ns); found != nil {
 			return errFound
 		}
 		return nil
@@ -97,7 +97,7 @@ func (p *procFS) initOf(task string, near func(func(pid int) error) error) (*pro
 		}
 	}
 	if found == nil {
-		return nil, fmt.Errorf("no init found in the pid namespace of task %s", task)
+		return nil, fmt.Errorf("no init found in the pid namespace of task %d", task)
 	}
 	return found, nil
 }
@@ -105,16 +105,12 @@ func (p *procFS) initOf(task string, near func(func(pid int) error) error) (*pro
 var errFound = errors.New("found")
 
 // tryInit holds the process if it is the init of the namespace, and returns nil if not.
-func (p *procFS) tryInit(task string, ns uint64) *process {
-	if got, err := p.pidNS(task); err != nil || got != ns {
+func (p *procFS) tryInit(pid int, ns uint64) *process {
+	if got, err := p.pidNS(pid); err != nil || got != ns {
 		return nil
 	}
-	inner, err := p.innermostPID(task)
+	inner, err := p.innermostPID(pid)
 	if err != nil || inner != 1 {
-		return nil
-	}
-	pid, err := strconv.Atoi(task)
-	if err != nil {
 		return nil
 	}
 	h, err := p.holdInit(pid, ns)
@@ -130,7 +126,7 @@ func (p *procFS) holdInit(pid int, ns uint64) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	if got, err := p.pidNS(strconv.Itoa(pid)); err != nil || got != ns {
+	if got, err := p.pidNS(pid); err != nil || got != ns {
 		h.close()
 		return nil, fmt.Errorf("pid %d left pid namespace %d: %w", pid, ns, unix.ESRCH)
 	}
@@ -143,38 +139,62 @@ const (
 	nsGetPIDInPIDNS   = 0x8004b708 // one of ours in that namespace
 )
 
-func (p *procFS) translateInit(task string) (int, bool) {
-	pid, err := p.translate(task, nsGetPIDFromPIDNS, 1)
-	return pid, err == nil && pid > 0
-}
-
-func (p *procFS) translate(task string, request, pid uintptr) (int, error) {
-	fd, err := openat(p.dir, task+"/ns/pid", unix.O_RDONLY)
+func (p *procFS) translateInit(task int) (int, bool) {
+	fd, err := p.open(task, "ns/pid")
 	if err != nil {
-		return 0, err
+		return 0, false
 	}
 	defer unix.Close(fd)
-	n, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), request, pid)
-	if errno != 0 {
-		return 0, errno
-	}
-	return int(n), nil
+	return translate(fd, nsGetPIDFromPIDNS, 1)
 }
 
-// pidInOwnNS is the task's pid as it sees it itself.
-func (p *procFS) pidInOwnNS(pid int) (int, error) {
-	task := strconv.Itoa(pid)
-	if inner, err := p.translate(task, nsGetPIDInPIDNS, uintptr(pid)); err == nil && inner > 0 {
-		return inner, nil
+// translate asks for a pid of one namespace in another; ok is false where there is none, or no such ioctl.
+func translate(ns int, request, pid uintptr) (int, bool) {
+	n, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(ns), request, pid)
+	return int(n), errno == 0 && n > 0
+}
+
+// heldNS is a pid namespace whose descriptor is kept, to see pids in it.
+type heldNS struct {
+	inode  uint64
+	fd     int  // 0: not opened yet
+	cannot bool // be opened, or the kernel does not translate
+}
+
+// pid is the pid, as it is seen in the namespace, of a task that is in it and that waits for its request. Calls must not
+// overlap.
+func (ns *heldNS) pid(p *procFS, task int) (int, error) {
+	if ns.inode == p.hostNS {
+		return task, nil
 	}
+	if ns.fd == 0 && !ns.cannot {
+		// Of this namespace for certain: the task does not leave it.
+		if fd, err := p.open(task, "ns/pid"); err == nil {
+			ns.fd = fd
+		}
+	}
+	if ns.fd > 0 {
+		if pid, ok := translate(ns.fd, nsGetPIDInPIDNS, uintptr(task)); ok {
+			return pid, nil
+		}
+		ns.close()
+	}
+	ns.cannot = true
 	return p.innermostPID(task)
+}
+
+func (ns *heldNS) close() {
+	if ns.fd > 0 {
+		unix.Close(ns.fd)
+		ns.fd = 0
+	}
 }
 
 // everybody calls fn with every pid below /proc until it returns an error.
 func (p *procFS) everybody(fn func(pid int) error) error {
-	fd, err := openat(p.dir, ".", unix.O_RDONLY|unix.O_DIRECTORY)
+	fd, err := unix.Openat(p.dir, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return err
+		return &os.PathError{Op: "open", Path: "/proc", Err: err}
 	}
 	dir := os.NewFile(uintptr(fd), "/proc")
 	defer dir.Close()

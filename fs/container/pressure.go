@@ -30,21 +30,20 @@ func (c *Container) DirectPressure(r cgroup.Pressure) string {
 	if c.init == nil {
 		return ""
 	}
-	task := strconv.Itoa(c.init.pid)
-	if !c.proc.sharesNS(task, "user") {
+	if !c.proc.sharesNS(c.init.pid, "user") {
 		return ""
 	}
-	if c.registry.cg.Hierarchies().NSDelegate() && !c.proc.sharesNS(task, "cgroup") {
+	if !c.proc.sharesNS(c.init.pid, "cgroup") && c.registry.cg.Hierarchies().NSDelegate() { // which reads the table of mounts
 		return ""
 	}
 	return c.group.PressureFile(r)
 }
 
 // sharesNS says whether a task is in our namespace of a kind. A kernel without such namespaces has one for all.
-func (p *procFS) sharesNS(task, kind string) bool {
+func (p *procFS) sharesNS(task int, kind string) bool {
 	var theirs, ours unix.Stat_t
 	if err := unix.Fstatat(p.dir, "self/ns/"+kind, &ours, 0); err != nil {
 		return true
 	}
-	return unix.Fstatat(p.dir, task+"/ns/"+kind, &theirs, 0) == nil && theirs.Ino == ours.Ino
+	return unix.Fstatat(p.dir, strconv.Itoa(task)+"/ns/"+kind, &theirs, 0) == nil && theirs.Ino == ours.Ino
 }

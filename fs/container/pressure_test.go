@@ -123,7 +123,7 @@ func TestOnForget(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.Remove("sys/fs/cgroup/b")
-	r.collect()
+	collect(r)
 	if len(told) != 2 || told[0] != slots[0] || told[1] != slots[1] {
 		t.Errorf("told of %v, want %v", told, slots)
 	}

@@ -1,7 +1,9 @@
 package container
 
 import (
+	"bytes"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -64,6 +66,26 @@ func FuzzParseNSpid(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		if pid, err := parseNSpid(text); err == nil && pid <= 0 {
 			t.Errorf("pid %d", pid)
+		}
+	})
+}
+
+func TestParseNSLink(t *testing.T) {
+	for text, want := range map[string]uint64{
+		"pid:[4026531836]": 4026531836, "pid:[1]": 1, "pid:[1]x": 0, "pid:[1": 0, "pid:[]": 0, "pid:[-1]": 0, "pid:[x]": 0, "pid": 0, "": 0,
+		"pid:[99999999999999999999]": 0,
+	} {
+		if got, ok := parseNSLink([]byte(text)); ok != (want != 0) || ok && got != want {
+			t.Errorf("%q: %d, %v; want %d", text, got, ok, want)
+		}
+	}
+}
+
+func FuzzParseNSLink(f *testing.F) {
+	f.Add([]byte("pid:[4026531836]"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if inode, ok := parseNSLink(text); ok && !bytes.Contains(text, strconv.AppendUint([]byte(nil), inode, 10)) {
+			t.Errorf("%d of %q", inode, text)
 		}
 	})
 }

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -46,6 +45,10 @@ type Registry struct {
 	proc *procFS
 
 	lastSlot atomic.Uint64
+	maxAge   atomic.Int64 // ns, see SetMaxAge
+	clock    func() time.Duration
+
+	ledgerRows atomic.Int32 // of each ledger; 0: not known yet
 
 	ledgersMu sync.Mutex
 	ledgers   map[string]*ledger // open ones by name: a container may be announced when it has been found already
@@ -93,7 +96,7 @@ func Open(hostFS *host.FS, opts Options) (*Registry, error) {
 		return nil, err
 	}
 	r := &Registry{
-		opts: opts, policy: &opts.Policy, host: hostFS, cg: cgroup.NewFS(hier), proc: proc,
+		opts: opts, policy: &opts.Policy, clock: monotonic, host: hostFS, cg: cgroup.NewFS(hier), proc: proc,
 		byID: map[string]*Container{}, bySlot: map[uint64]*Container{},
 		found: map[domain]*Container{}, callers: map[caller]*Container{}, ledgers: map[string]*ledger{},
 	}
@@ -177,8 +180,7 @@ func (r *Registry) Announce(id string, pid int, overrides policy.Overrides) (*Co
 	if _, err := (policy.Policy{}).With(overrides); err != nil {
 		return nil, fmt.Errorf("the policy of container %s: %w", id, err)
 	}
-	task := strconv.Itoa(pid)
-	paths, err := r.pathsOf(task)
+	paths, err := r.pathsOf(pid)
 	if err != nil {
 		return nil, fmt.Errorf("finding the cgroup of pid %d: %w", pid, err)
 	}
@@ -186,13 +188,13 @@ func (r *Registry) Announce(id string, pid int, overrides policy.Overrides) (*Co
 	if paths.IsRoot() {
 		return nil, fmt.Errorf("pid %d is in the root cgroup: a container needs a cgroup of its own", pid)
 	}
-	ns, err := r.proc.pidNS(task)
+	ns, err := r.proc.pidNS(pid)
 	if err != nil {
 		return nil, err
 	}
 	var init *process
 	if ns != r.proc.hostNS {
-		init, err = r.proc.initOf(task, nil)
+		init, err = r.proc.initOf(pid, nil)
 	} else {
 		init, err = r.proc.hold(pid)
 	}
@@ -205,10 +207,16 @@ func (r *Registry) Announce(id string, pid int, overrides policy.Overrides) (*Co
 		return nil, err
 	}
 	c.announced, c.pidNS = true, ns
+	return r.enter(c, overrides)
+}
+
+// enter makes an announced container known, or changes the one that it is already. It takes c over.
+func (r *Registry) enter(c *Container, overrides policy.Overrides) (*Container, error) {
+	defer c.retain().Release()
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if old := r.byID[id]; old != nil {
-		if old.paths == paths && old.init.pid == init.pid && old.init.start == init.start {
+	if old := r.byID[c.ID]; old != nil {
+		if old.paths == c.paths && old.init.pid == c.init.pid && old.init.start == c.init.start {
+			defer r.mu.Unlock()
 			c.Release()
 			r.setPolicy(old, overrides)
 			r.passOn(old)
@@ -216,14 +224,17 @@ func (r *Registry) Announce(id string, pid int, overrides policy.Overrides) (*Co
 			return old, nil
 		}
 		if old.alive() {
+			defer r.mu.Unlock()
 			c.Release()
-			return nil, fmt.Errorf("container %s is announced already, as pid %d in %s", id, old.init.pid, old.paths)
+			return nil, fmt.Errorf("container %s is announced already, as pid %d in %s", c.ID, old.init.pid, old.paths)
 		}
 		r.forget(old)
 	}
-	r.byID[id], r.bySlot[c.Slot] = c, c
+	r.byID[c.ID], r.bySlot[c.Slot] = c, c
 	r.setPolicy(c, overrides)
 	r.changed() // who was found by another rule may now be in this one
+	r.mu.Unlock()
+	c.warm()
 	return c, nil
 }
 
@@ -305,7 +316,7 @@ func (r *Registry) Announced() []control.Container {
 }
 
 // pathsOf is where a process stands in the cgroup hierarchies.
-func (r *Registry) pathsOf(task string) (cgroup.Paths, error) {
+func (r *Registry) pathsOf(task int) (cgroup.Paths, error) {
 	var buf [cgroupTextSize]byte
 	text, err := r.cgroupText(task, buf[:])
 	if err != nil {
@@ -318,7 +329,7 @@ func (r *Registry) pathsOf(task string) (cgroup.Paths, error) {
 const cgroupTextSize = 2048
 
 // cgroupText is /proc/PID/cgroup, in buf if it fits.
-func (r *Registry) cgroupText(task string, buf []byte) ([]byte, error) {
+func (r *Registry) cgroupText(task int, buf []byte) ([]byte, error) {
 	for {
 		text, err := r.proc.read(task, "cgroup", buf)
 		if err != nil || len(text) < len(buf) {
@@ -341,17 +352,17 @@ func (r *Registry) procsOf(paths cgroup.Paths, visit func(pid int) error) error 
 // online is the number of CPUs that the machine has.
 func (r *Registry) online() int {
 	var h host.Snapshot
-	if err := r.host.Snapshot(host.NeedCPULists, &h); err != nil {
+	if err := r.host.Snapshot(host.NeedOnlineCPUs, &h); err != nil {
 		return 0
 	}
 	return len(h.OnlineCPUs)
 }
 
-// known lists every container, each to be released.
-func (r *Registry) known() []*Container {
+// known appends every container to list, each to be released.
+func (r *Registry) known(list []*Container) []*Container {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	list := make([]*Container, 0, len(r.byID)+len(r.found))
+	list = slices.Grow(list, len(r.byID)+len(r.found))
 	for _, c := range r.byID {
 		list = append(list, c.retain())
 	}
@@ -361,26 +372,18 @@ func (r *Registry) known() []*Container {
 	return list
 }
 
-// collect forgets the containers that ended.
-func (r *Registry) collect() {
-	var dead []*Container
-	for _, c := range r.known() { // looked at outside of the lock
-		if c.announced && !c.group.Alive() || !c.announced && !c.alive() {
-			dead = append(dead, c)
-		} else {
-			c.Release()
-		}
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, c := range dead {
-		if c.announced {
-			if r.byID[c.ID] == c {
+// collect forgets those of the known containers, which it releases, that ended.
+func (r *Registry) collect(known []*Container, ended func(*Container) bool) {
+	for _, c := range known {
+		if ended(c) { // looked at outside of the lock
+			r.mu.Lock()
+			if c.announced && r.byID[c.ID] == c {
 				slog.Info("container ended", "id", c.ID, "cgroup", c.paths.String())
 				r.forget(c)
+			} else if d := c.domain(); !c.announced && r.found[d] == c {
+				r.drop(d)
 			}
-		} else if d := c.domain(); r.found[d] == c {
-			r.drop(d)
+			r.mu.Unlock()
 		}
 		c.Release()
 	}
@@ -388,15 +391,10 @@ func (r *Registry) collect() {
 
 // openLedger opens the CPU ledger of a container, with a row for every CPU that it may ever see.
 func (r *Registry) openLedger(c *Container) (*ledger, error) {
-	var h host.Snapshot
-	if err := r.host.Snapshot(host.NeedCPULists, &h); err != nil {
+	rows, err := r.rows()
+	if err != nil {
 		return nil, err
 	}
-	possible, err := cgroup.ParseCPUList(nil, h.Possible)
-	if err != nil {
-		return nil, fmt.Errorf("the possible CPUs: %w", err)
-	}
-	rows := max(len(possible), len(h.OnlineCPUs))
 	r.ledgersMu.Lock()
 	defer r.ledgersMu.Unlock()
 	l := r.ledgers[c.ledgerName]
@@ -408,6 +406,24 @@ func (r *Registry) openLedger(c *Container) (*ledger, error) {
 	}
 	l.users++
 	return l, nil
+}
+
+// rows is how many rows a ledger has. The possible CPUs stay the same from boot to boot.
+func (r *Registry) rows() (int, error) {
+	if rows := r.ledgerRows.Load(); rows > 0 {
+		return int(rows), nil
+	}
+	var h host.Snapshot
+	if err := r.host.Snapshot(host.NeedCPULists, &h); err != nil {
+		return 0, err
+	}
+	possible, err := cgroup.ParseCPUList(nil, h.Possible)
+	if err != nil {
+		return 0, fmt.Errorf("the possible CPUs: %w", err)
+	}
+	rows := max(len(possible), len(h.OnlineCPUs))
+	r.ledgerRows.Store(int32(rows))
+	return rows, nil
 }
 
 // closeLedger gives up what openLedger returned.
@@ -427,9 +443,9 @@ func inode(dir string) (uint64, bool) {
 	return st.Ino, err == nil
 }
 
-// now is CLOCK_BOOTTIME.
-func (r *Registry) now() time.Duration {
-	var h host.Snapshot
-	_ = r.host.Snapshot(0, &h) // reads nothing but the clock
-	return h.Boottime
+// boottime is CLOCK_BOOTTIME.
+func boottime() time.Duration {
+	var now unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &now) // Linux 2.6.39
+	return time.Duration(now.Nano())
 }

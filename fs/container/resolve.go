@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -21,7 +20,7 @@ var ErrUnknownCaller = errors.New("the reader's process is not visible")
 // The kernel keeps a task while it waits for its request, so that tid cannot be somebody else's meanwhile.
 func (r *Registry) Resolve(tid int) (*Container, error) {
 	c, err := r.resolve(tid, 0)
-	if c != nil && c.init == nil && c.of == 0 && !c.limited(r.online()) {
+	if c != nil && c.init == nil && c.of == 0 && !c.limited(r.online) {
 		c.Release() // a process of the host that nothing limits, now
 		return nil, nil
 	}
@@ -54,13 +53,12 @@ func (r *Registry) resolve(tid int, within uint64) (*Container, error) {
 	if tid <= 0 {
 		return nil, ErrUnknownCaller
 	}
-	task := strconv.Itoa(tid)
 	var buf [cgroupTextSize]byte
-	text, err := r.cgroupText(task, buf[:])
+	text, err := r.cgroupText(tid, buf[:])
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnknownCaller, err)
 	}
-	ns, err := r.proc.pidNS(task)
+	ns, err := r.proc.pidNS(tid)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnknownCaller, err)
 	}
@@ -68,16 +66,16 @@ func (r *Registry) resolve(tid int, within uint64) (*Container, error) {
 	c, known := r.callers[caller{string(text), ns, within}]
 	c.retain()
 	r.mu.RUnlock()
-	if known && (c == nil || c.announced || c.alive()) {
+	if known && (c == nil || c.announced || c.current()) {
 		return c, nil
 	}
 	c.Release()
-	return r.find(task, text, ns, within)
+	return r.find(tid, string(text), ns, within) // a copy, so that buf need not be on the heap
 }
 
 // find applies the rules of docs/views.md, "Who is the reader", and remembers the result.
-func (r *Registry) find(task string, text []byte, ns, within uint64) (*Container, error) {
-	paths, err := cgroup.ParsePaths(text)
+func (r *Registry) find(tid int, text string, ns, within uint64) (*Container, error) {
+	paths, err := cgroup.ParsePaths([]byte(text))
 	if err != nil {
 		return nil, err
 	}
@@ -91,28 +89,28 @@ func (r *Registry) find(task string, text []byte, ns, within uint64) (*Container
 	r.mu.RUnlock()
 	if c != nil {
 		c = r.inPlaceOf(c, paths)
-	} else if c, err = r.unannounced(task, paths, ns, reader); err != nil {
+	} else if c, err = r.unannounced(tid, paths, ns, reader); err != nil {
 		return nil, err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	// Only what is in the maps is dropped from callers when it ends, and who was announced meanwhile comes first.
 	if changes == r.changes && (c == nil || r.bySlot[c.Slot] == c || r.found[c.domain()] == c) {
-		r.remember(caller{string(text), ns, within}, c)
+		r.remember(caller{text, ns, within}, c)
 	}
 	return c, nil
 }
 
 // unannounced is the container of a task that is in no announced one; nil in the root cgroup.
-func (r *Registry) unannounced(task string, paths cgroup.Paths, ns uint64, reader policy.Reader) (*Container, error) {
+func (r *Registry) unannounced(tid int, paths cgroup.Paths, ns uint64, reader policy.Reader) (*Container, error) {
 	var init *process
 	own := paths
 	if ns != r.proc.hostNS {
 		var err error
-		init, err = r.proc.initOf(task, func(visit func(int) error) error { return r.procsOf(paths, visit) })
+		init, err = r.proc.initOf(tid, func(visit func(int) error) error { return r.procsOf(paths, visit) })
 		if err != nil {
-			slog.Debug("no init found for a reader", "task", task, "err", err)
-		} else if around, err := r.pathsOf(strconv.Itoa(init.pid)); err == nil {
+			slog.Debug("no init found for a reader", "task", tid, "err", err)
+		} else if around, err := r.pathsOf(init.pid); err == nil {
 			if around = around.TrimInit(); !around.IsRoot() && around.Contains(paths) {
 				own = around
 			}
@@ -273,23 +271,23 @@ func (r *Registry) newContainer(id string, paths cgroup.Paths, init *process, si
 		init.close()
 		return nil, errors.New("every slot for a container was used")
 	}
-	c := &Container{ID: id, Slot: slot, paths: paths, owner: paths, group: group, proc: r.proc, init: init, openFiles: new(atomic.Int32)}
+	c := &Container{ID: id, Slot: slot, paths: paths, owner: paths, group: group, cgroupID: group.ID(), proc: r.proc, init: init, openFiles: new(atomic.Int32)}
 	c.refs.Store(1)
 	if init != nil && sinceInit {
 		c.start = init.start
 	} else {
 		c.start = r.oldest(group)
 	}
-	c.registry, c.ledgerName = r, ledgerName(group.ID(), c.start)
-	c.seedLoad(r.now())
+	c.registry, c.ledgerName = r, ledgerName(c.cgroupID, c.start)
+	c.seedLoad(boottime())
 	return c, nil
 }
 
 // oldest is the start of the oldest process of a cgroup.
 func (r *Registry) oldest(group *cgroup.Group) (start time.Duration) {
-	start = r.now()
+	start = boottime()
 	_ = group.Procs(func(pid int) error {
-		if st, err := r.proc.stat(strconv.Itoa(pid)); err == nil {
+		if st, err := r.proc.stat(pid); err == nil {
 			start = min(start, st.start)
 		}
 		return nil

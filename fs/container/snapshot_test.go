@@ -45,6 +45,12 @@ func TestSnapshot(t *testing.T) {
 
 // Readers, resizes, announcements and the collector at once; the race detector looks on.
 func TestConcurrentUse(t *testing.T) {
+	for _, maxAge := range []time.Duration{0, 100 * time.Microsecond, time.Second} {
+		t.Run(maxAge.String(), func(t *testing.T) { testConcurrentUse(t, maxAge) })
+	}
+}
+
+func testConcurrentUse(t *testing.T, maxAge time.Duration) {
 	m := fixture.New(t)
 	for _, c := range []string{"a", "b", "c"} {
 		m.Cgroup("/"+c, map[string]string{"cpu.max": "100000 100000\n"})
@@ -54,6 +60,7 @@ func TestConcurrentUse(t *testing.T) {
 		m.Start(fixture.Process{PID: 10 + i, Cgroup: "/" + ns, NS: ns, Inner: 1 + i/3})
 	}
 	r, hostFS := open(t, m)
+	r.SetMaxAge(maxAge)
 	stop := make(chan struct{})
 	var readers, others sync.WaitGroup
 	for i := range 8 {
@@ -69,7 +76,7 @@ func TestConcurrentUse(t *testing.T) {
 				}
 				err = hostFS.Snapshot(host.NeedCPULists, &h)
 				if err == nil {
-					err = c.Snapshot(NeedMemory|NeedTimes|NeedLoad, &h, 10+i%6, &s)
+					err = c.Snapshot(NeedMemory|NeedTimes|NeedLoad|NeedIO|NeedEvents, &h, 10+i%6, &s)
 				}
 				if err != nil {
 					t.Error(err)
@@ -94,9 +101,9 @@ func TestConcurrentUse(t *testing.T) {
 			if _, err := r.Announce("x", 10, nil); err != nil {
 				t.Error(err)
 			}
-			r.collect()
-			for _, c := range r.known() {
-				c.sampleLoad(r.now())
+			collect(r)
+			for _, c := range r.known(nil) {
+				c.sampleLoad(boottime())
 				c.Release()
 			}
 			if err := r.Forget("x"); err != nil {

@@ -55,6 +55,7 @@ type cuts struct{ blocks, details []cut }
 // cutAt slices Raw. A block reaches to the next one, so that lines between two blocks stay with the first.
 func (info *Cpuinfo) cutAt(starts cuts, end int) *Cpuinfo {
 	raw := info.Raw
+	var values []CPUValue // of all blocks
 	blocksEnd := end
 	if len(starts.details) > 0 {
 		blocksEnd = starts.details[0].at
@@ -67,7 +68,7 @@ func (info *Cpuinfo) cutAt(starts cuts, end int) *Cpuinfo {
 				to = starts[i+1].at
 			}
 			blocks[i] = CPUBlock{CPU: s.cpu, Text: raw[s.at:to], Package: -1, Core: -1}
-			blocks[i].place()
+			values = blocks[i].parse(values)
 		}
 		countPackages(blocks)
 		return blocks
@@ -84,23 +85,58 @@ func (info *Cpuinfo) cutAt(starts cuts, end int) *Cpuinfo {
 	return info
 }
 
-// place finds where the CPU sits.
-func (b *CPUBlock) place() {
-	for line := range bytes.Lines(b.Text) {
-		key, value, _ := bytes.Cut(line, []byte{':'})
-		var to *int
-		switch string(bytes.TrimSpace(key)) {
-		case "physical id", "package":
-			to = &b.Package
-		case "core id", "core":
-			to = &b.Core
-		default:
+// parse finds where the CPU sits, and its values, which it appends to those of the blocks before.
+func (b *CPUBlock) parse(values []CPUValue) []CPUValue {
+	first := len(values)
+	for pos := 0; pos < len(b.Text); {
+		line := b.Text[pos:]
+		if i := bytes.IndexByte(line, '\n'); i >= 0 {
+			line = line[:i]
+		}
+		start := pos
+		pos += len(line) + 1
+		colon := bytes.IndexByte(line, ':')
+		if colon < 0 {
 			continue
 		}
-		if n, ok := cpuNumber(bytes.TrimSpace(value)); ok {
-			*to = n
+		v := CPUValue{Start: colon + 1, End: len(line)}
+		for v.Start < v.End && (line[v.Start] == ' ' || line[v.Start] == '\t') {
+			v.Start++
 		}
+		key := bytes.TrimSpace(line[:colon])
+		switch string(key) {
+		case "physical id", "package":
+			if n, ok := cpuNumber(bytes.TrimSpace(line[v.Start:])); ok {
+				b.Package = n
+			}
+			continue
+		case "core id", "core":
+			if n, ok := cpuNumber(bytes.TrimSpace(line[v.Start:])); ok {
+				b.Core = n
+			}
+			continue
+		case "processor", "cpu number": // the latter of s390x
+			v.Kind = CPUNumber
+		case "siblings":
+			v.Kind = CPUSiblings
+		case "cpu cores":
+			v.Kind = CPUCores
+		default:
+			digits, ok := bytes.CutPrefix(line[:len(key)], []byte("processor ")) // s390x: "processor 3: version = …"
+			if !ok {
+				continue
+			}
+			v.Kind, v.Start, v.End = CPUNumber, len("processor "), len("processor ")+len(digits)
+		}
+		var ok bool
+		if v.N, ok = cpuNumber(bytes.TrimSpace(line[v.Start:v.End])); !ok {
+			v.N = -1
+		}
+		v.Start, v.End = start+v.Start, start+v.End
+		values = append(values, v)
 	}
+	b.Values = values[first:len(values):len(values)]
+	return values
 }
 
 // countPackages counts the CPUs and cores of each block's package.

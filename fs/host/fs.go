@@ -4,12 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -28,13 +27,20 @@ type FS struct {
 	overcommitRatio, overcommitKbytes              file
 	pressure                                       [cgroup.Pressures]file
 	diskstats, vmstat, slabinfo                    file
+	nodesOnline                                    file
 
-	root     string
-	sys      sysDirs
-	pageSize uint64
-	thpSize  uint64
+	root string
+	proc procDir
+	sys  sysDirs
+	// noOpenat2 says that the kernel is older than openat2(2), which came with Linux 5.6.
+	noOpenat2 atomic.Bool
+	pageSize  uint64
+	thpSize   uint64
 
 	timeNS timeNSs
+
+	maxAge atomic.Int64 // see SetMaxAge
+	opened time.Time    // where now counts from
 
 	// The last parsed /proc/cpuinfo, for ordinary readers and for those of Linux32.
 	parsed, parsed32 parsedCpuinfo
@@ -42,7 +48,7 @@ type FS struct {
 	parsedNodes parsedNodes
 }
 
-// parsedCpuinfo is a parsed /proc/cpuinfo and when it was read, on the clock of Snapshot.Boottime.
+// parsedCpuinfo is a parsed /proc/cpuinfo and when it was read, on the clock of FS.now.
 type parsedCpuinfo struct {
 	mu     sync.Mutex
 	last   *Cpuinfo
@@ -53,21 +59,28 @@ type parsedCpuinfo struct {
 // Open opens the files below root; "" and "/" are the machine's own. A file that does not exist is no error here:
 // Snapshot reports it when it is asked for and cannot be done without.
 func Open(root string) (*FS, error) {
-	f := &FS{root: root, sys: sysDirs{-1, -1}, pageSize: uint64(os.Getpagesize())}
+	f := &FS{root: root, proc: -1, sys: sysDirs{-1, -1}, pageSize: uint64(os.Getpagesize()), opened: time.Now()}
+	for _, file := range []*file{&f.cpuinfo, &f.swaps, &f.diskstats, &f.vmstat, &f.slabinfo} {
+		file.records = true
+	}
 	for file, path := range f.files() {
-		if err := file.open(filepath.Join("/", root, path)); err != nil {
+		file.room = minRead
+		if strings.HasPrefix(path, "proc/sys/") {
+			file.room = sysctlRoom
+		}
+		if err := file.openAt(filepath.Join("/", root, path)); err != nil {
 			f.Close()
 			return nil, err
 		}
 	}
-	if err := f.sys.open(root); err != nil {
+	if err := errors.Join(f.proc.open(root), f.sys.open(root)); err != nil {
 		f.Close()
 		return nil, err
 	}
 	if text, err := os.ReadFile(filepath.Join("/", root, "sys/kernel/mm/transparent_hugepage/hpage_pmd_size")); err == nil {
 		f.thpSize = number(text)
 	}
-	f.timeNS.find(root)
+	f.findTimeNS()
 	return f, nil
 }
 
@@ -92,7 +105,8 @@ func (f *FS) files() func(yield func(*file, string) bool) {
 			yield(&f.pressure[cgroup.PressureIRQ], "proc/pressure/irq") &&
 			yield(&f.diskstats, "proc/diskstats") &&
 			yield(&f.vmstat, "proc/vmstat") &&
-			yield(&f.slabinfo, "proc/slabinfo")
+			yield(&f.slabinfo, "proc/slabinfo") &&
+			yield(&f.nodesOnline, "sys/devices/system/node/online")
 	}
 }
 
@@ -109,8 +123,20 @@ func (f *FS) Close() error {
 		errs = append(errs, file.close())
 	}
 	f.sys.close()
+	f.proc.close()
 	return errors.Join(errs...)
 }
+
+// SetMaxAge sets how old a text of the machine may be that a Snapshot is given, for all that are taken from now on. Texts
+// are shared for that long, and who comes while one is read waits for it. 0, as it is to begin with, reads every one anew.
+func (f *FS) SetMaxAge(age time.Duration) { f.maxAge.Store(int64(age)) }
+
+// now is a clock for ages: it is read without a system call, and stands still while the machine is suspended.
+func (f *FS) now() time.Duration { return time.Since(f.opened) }
+
+// timeless are the needs of files that tell no time: Boottime, a system call, is not read for these alone.
+const timeless = NeedMeminfo | NeedOvercommit | NeedSwaps | NeedCpuinfo | NeedCpuinfo32 | NeedOnlineCPUs | NeedNodes |
+	NeedDiskstats | NeedVMStat | NeedSlabinfo
 
 // Snapshot fills dst with what need names and empties the rest; the time namespace is the machine's until ReadTimeNS. It
 // reuses the buffers of dst, so a warm call allocates nothing (but a /proc/cpuinfo that has become too old). /proc/swaps,
@@ -118,16 +144,17 @@ func (f *FS) Close() error {
 // After an error dst is not to be used.
 func (f *FS) Snapshot(need Need, dst *Snapshot) error {
 	dst.PageSize, dst.THPSize = f.pageSize, f.thpSize
+	dst.Boottime, dst.TimeNS = 0, TimeNS{}
 	var err error
-	if dst.Boottime, err = clock(unix.CLOCK_BOOTTIME); err != nil {
-		return err
+	if need&timeless != need || need == 0 {
+		if dst.Boottime, err = clock(unix.CLOCK_BOOTTIME); err != nil {
+			return err
+		}
 	}
-	dst.TimeNS = TimeNS{}
-
 	read := func(part Need, file *file, buf *[]byte) {
 		*buf = (*buf)[:0]
 		if need&part != 0 && err == nil {
-			*buf, err = file.read(*buf)
+			*buf, err = f.read(file, *buf)
 		}
 	}
 	optional := func(part Need, file *file, buf *[]byte) {
@@ -141,12 +168,16 @@ func (f *FS) Snapshot(need Need, dst *Snapshot) error {
 	optional(NeedSwaps, &f.swaps, &dst.Swaps)
 	read(NeedLoadavg, &f.loadavg, &dst.Loadavg)
 	read(NeedUptime, &f.uptime, &dst.Uptime)
-	read(NeedCPULists, &f.online, &dst.Online)
-	read(NeedCPULists, &f.present, &dst.Present)
-	read(NeedCPULists, &f.possible, &dst.Possible)
-	optional(NeedCPULists, &f.offline, &dst.Offline)
+	read(NeedOnlineCPUs, &f.online, &dst.Online)
+	read(needOtherLists, &f.present, &dst.Present)
+	read(needOtherLists, &f.possible, &dst.Possible)
+	optional(needOtherLists, &f.offline, &dst.Offline)
 	optional(NeedOvercommit, &f.overcommitRatio, &dst.overcommitRatio)
-	optional(NeedOvercommit, &f.overcommitKbytes, &dst.overcommitKbytes)
+	dst.Overcommit = Overcommit{Ratio: number(dst.overcommitRatio)}
+	if dst.Overcommit.Ratio == 0 { // to set either is to set the other to 0 (mm/util.c)
+		optional(NeedOvercommit, &f.overcommitKbytes, &dst.overcommitKbytes)
+		dst.Overcommit.Kbytes = number(dst.overcommitKbytes)
+	}
 	for r := range cgroup.Pressures {
 		read(NeedPressure(r), &f.pressure[r], &dst.Pressure[r])
 	}
@@ -156,9 +187,11 @@ func (f *FS) Snapshot(need Need, dst *Snapshot) error {
 	if err != nil {
 		return err
 	}
-	dst.Overcommit = Overcommit{Ratio: number(dst.overcommitRatio), Kbytes: number(dst.overcommitKbytes)}
-	if dst.OnlineCPUs, err = cgroup.ParseCPUList(dst.OnlineCPUs[:0], dst.Online); err != nil {
-		return fmt.Errorf("%s: %w", f.online.path, err)
+	dst.OnlineCPUs = nil
+	if need&NeedOnlineCPUs != 0 {
+		if dst.OnlineCPUs, err = dst.online.parse(dst.Online); err != nil {
+			return fmt.Errorf("%s: %w", f.online.path, err)
+		}
 	}
 	dst.Nodes = nil
 	if need&NeedNodes != 0 {
@@ -168,10 +201,10 @@ func (f *FS) Snapshot(need Need, dst *Snapshot) error {
 	}
 	dst.Cpuinfo = nil
 	if need&NeedCpuinfo != 0 {
-		dst.Cpuinfo, err = f.parsed.get(dst, f.cpuinfo.read)
+		dst.Cpuinfo, err = f.parsed.get(f.now(), dst.Online, f.cpuinfo.read)
 	}
 	if need&NeedCpuinfo32 != 0 {
-		dst.Cpuinfo, err = f.parsed32.get(dst, func(buf []byte) (text []byte, err error) {
+		dst.Cpuinfo, err = f.parsed32.get(f.now(), dst.Online, func(buf []byte) (text []byte, err error) {
 			err = asLinux32(func() (err error) { text, err = f.cpuinfo.read(buf); return err })
 			return text, err
 		})
@@ -179,11 +212,33 @@ func (f *FS) Snapshot(need Need, dst *Snapshot) error {
 	return err
 }
 
+// read appends a file's text to buf, which is not older than SetMaxAge says.
+func (f *FS) read(file *file, buf []byte) ([]byte, error) {
+	if age := time.Duration(f.maxAge.Load()); age > 0 {
+		return file.share(buf, age, f.now)
+	}
+	return file.read(buf)
+}
+
+// parse is the numbers in a list. They are those of the last one as long as it says the same, as it nearly always does.
+func (p *parsedList) parse(text []byte) (numbers []int, err error) {
+	if len(p.numbers) > 0 && bytes.Equal(p.text, text) {
+		return p.numbers, nil
+	}
+	p.numbers, err = cgroup.ParseCPUList(p.numbers[:0], text)
+	if err != nil {
+		p.numbers = p.numbers[:0]
+		return nil, err
+	}
+	p.text = append(p.text[:0], text...)
+	return p.numbers, nil
+}
+
 // get returns /proc/cpuinfo not older than cpuinfoAge, and of the CPUs that are online now.
-func (p *parsedCpuinfo) get(now *Snapshot, read func(buf []byte) ([]byte, error)) (*Cpuinfo, error) {
+func (p *parsedCpuinfo) get(now time.Duration, online []byte, read func(buf []byte) ([]byte, error)) (*Cpuinfo, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.last != nil && now.Boottime-p.read < cpuinfoAge && bytes.Equal(p.online, now.Online) {
+	if p.last != nil && now-p.read < cpuinfoAge && bytes.Equal(p.online, online) {
 		return p.last, nil
 	}
 	// The old text may be in use: the new one gets a buffer of its own, of about the size that it will need.
@@ -195,73 +250,8 @@ func (p *parsedCpuinfo) get(now *Snapshot, read func(buf []byte) ([]byte, error)
 	if err != nil {
 		return nil, err
 	}
-	p.last, p.read, p.online = ParseCpuinfo(raw), now.Boottime, append(p.online[:0], now.Online...)
+	p.last, p.read, p.online = ParseCpuinfo(raw), now, append(p.online[:0], online...)
 	return p.last, nil
-}
-
-// minRead is the least room that a read is given: a page, what the kernel's seq files hand out at once.
-const minRead = 4096
-
-// A file is one kernel file that is kept open.
-type file struct {
-	path string
-	f    *os.File // nil where the file does not exist
-	err  error    // why it is nil
-
-	// mu makes one reader read all of it. The kernel keeps the text of a seq file per open file: two readers that took
-	// turns would be given the first part of one text and the second part of another.
-	mu sync.Mutex
-}
-
-// open opens the file; one that does not exist, or that only root may read, is no error before it is read. It is unix.Open
-// and not os.Open, which would register the descriptor with Go's poller: files of kernfs accept that, and wake it up for
-// nothing.
-func (f *file) open(path string) error {
-	f.path = path
-	for {
-		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		switch err {
-		case nil:
-			f.f = os.NewFile(uintptr(fd), path)
-			return nil
-		case unix.EINTR:
-		case unix.ENOENT, unix.EACCES:
-			f.err = err
-			return nil
-		default:
-			return &fs.PathError{Op: "open", Path: path, Err: err}
-		}
-	}
-}
-
-func (f *file) missing() bool { return f.f == nil }
-
-func (f *file) close() error {
-	if f.missing() {
-		return nil
-	}
-	return f.f.Close()
-}
-
-// read appends the whole file, as it is now, to buf.
-func (f *file) read(buf []byte) ([]byte, error) {
-	if f.missing() {
-		return buf, &fs.PathError{Op: "read", Path: f.path, Err: f.err}
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for off := int64(0); ; {
-		buf = slices.Grow(buf, minRead)
-		// ReadAt goes on after a short read; it stops before the buffer is full only at the end or on an error.
-		n, err := f.f.ReadAt(buf[len(buf):cap(buf)], off)
-		buf, off = buf[:len(buf)+n], off+int64(n)
-		if err == io.EOF {
-			return buf, nil
-		}
-		if err != nil {
-			return buf, err
-		}
-	}
 }
 
 // number is the decimal number that a text starts with, 0 if none, saturating.

@@ -3,9 +3,11 @@ package host
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,9 +18,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// raceEnabled says that the race detector is on.
+var raceEnabled bool
+
 // needAll asks for everything.
 const needAll = NeedMeminfo | NeedStat | NeedCpuinfo | NeedSwaps | NeedLoadavg | NeedUptime | NeedCPULists | NeedOvercommit |
-	NeedDiskstats | NeedVMStat | NeedSlabinfo
+	NeedDiskstats | NeedVMStat | NeedSlabinfo | NeedNodes
 
 // writeRoot makes a root with the given files.
 func writeRoot(t *testing.T, files map[string]string) string {
@@ -159,7 +164,7 @@ func TestOpenError(t *testing.T) {
 func TestSnapshotUnreadable(t *testing.T) {
 	f := open(t, writeRoot(t, fixture()))
 	f.slabinfo.close()
-	f.slabinfo = file{path: "/proc/slabinfo", err: unix.EACCES}
+	f.slabinfo.path, f.slabinfo.err = "/proc/slabinfo", unix.EACCES
 	var s Snapshot
 	if err := f.Snapshot(needAll, &s); !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "slabinfo") {
 		t.Errorf("got error %v", err)
@@ -197,10 +202,223 @@ func TestSnapshotAllocatesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	snapshot()
-	f.parsed.read += time.Hour // it must not age in between
-	if n := testing.AllocsPerRun(100, snapshot); n != 0 {
-		t.Errorf("%v allocations per warm snapshot", n)
+	for _, age := range []time.Duration{0, time.Nanosecond, time.Hour} {
+		f.SetMaxAge(age)
+		snapshot()
+		f.parsed.read += time.Hour // it must not age in between
+		if n := testing.AllocsPerRun(100, snapshot); n != 0 {
+			t.Errorf("%v allocations per warm snapshot, shared for %v", n, age)
+		}
+	}
+}
+
+// Syscalls that read are counted by the kernel: a text that is made as one is read with one, a text of records, of which
+// these have few, with one more that finds its end.
+func TestSnapshotReadsOnce(t *testing.T) {
+	reads := func() (n int) {
+		text, err := os.ReadFile("/proc/thread-self/io")
+		if err != nil {
+			t.Skip("the kernel does not count them: ", err)
+		}
+		if _, err := fmt.Sscanf(string(text[bytes.Index(text, []byte("syscr")):]), "syscr: %d", &n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	before := reads()
+	own := reads() - before // of reads itself
+
+	f := open(t, "/")
+	var s Snapshot
+	for _, test := range []struct {
+		what string
+		need Need
+		want int
+	}{
+		{"meminfo", NeedMeminfo, 1}, {"stat", NeedStat, 1}, {"loadavg", NeedLoadavg, 1}, {"uptime", NeedUptime, 1},
+		{"the CPUs that are online", NeedOnlineCPUs, 1}, {"overcommit", NeedOvercommit, 1}, {"swaps", NeedSwaps, 2},
+		{"a warm cpuinfo", NeedCpuinfo | NeedOnlineCPUs, 1}, {"the clock", 0, 0},
+	} {
+		if err := f.Snapshot(needAll, &s); err != nil {
+			t.Fatal(err)
+		}
+		f.parsed.read += time.Hour // it must not age in between
+		want := test.want
+		if test.need == NeedOvercommit && s.Overcommit.Ratio == 0 {
+			want = 2
+		}
+		before := reads()
+		err := f.Snapshot(test.need, &s)
+		if got := reads() - before - own; err != nil || got != want {
+			t.Errorf("%s: %d reads, want %d (%v)", test.what, got, want, err)
+		}
+	}
+}
+
+func TestBoottimeOnlyWhereNeeded(t *testing.T) {
+	f := open(t, writeRoot(t, fixture()))
+	var s Snapshot
+	for need, want := range map[Need]bool{
+		0: true, NeedStat: true, NeedUptime | NeedOnlineCPUs: true, NeedCPULists: true, NeedLoadavg: true, needAll: true,
+		NeedMeminfo | NeedOvercommit: false, NeedCpuinfo | NeedOnlineCPUs: false,
+	} {
+		if err := f.Snapshot(need, &s); err != nil || (s.Boottime != 0) != want {
+			t.Errorf("need %b: %v %v", need, s.Boottime, err)
+		}
+	}
+}
+
+// The kernel takes one of the two at a time.
+func TestOvercommit(t *testing.T) {
+	for _, test := range []struct {
+		ratio, kbytes string
+		want          Overcommit
+	}{
+		{"50\n", "0\n", Overcommit{Ratio: 50}}, {"0\n", "4096\n", Overcommit{Kbytes: 4096}}, {"0\n", "0\n", Overcommit{}},
+		{"0\n", strings.Repeat("1", sysctlRoom+6) + "\n", Overcommit{Kbytes: 1 << 63}},
+	} {
+		files := fixture()
+		files["proc/sys/vm/overcommit_ratio"], files["proc/sys/vm/overcommit_kbytes"] = test.ratio, test.kbytes
+		f := open(t, writeRoot(t, files))
+		s := Snapshot{Overcommit: Overcommit{Ratio: 1, Kbytes: 1}}
+		if err := f.Snapshot(NeedOvercommit, &s); err != nil || s.Overcommit != test.want {
+			t.Errorf("%+v: %+v, %v", test, s.Overcommit, err)
+		}
+	}
+}
+
+// The numbers of a list that stays are not parsed anew, and those of one that changes are.
+func TestOnlineCPUs(t *testing.T) {
+	root := writeRoot(t, fixture())
+	f := open(t, root)
+	var s Snapshot
+	for _, test := range []struct {
+		text string
+		need Need
+		want []int
+	}{
+		{"0-1,3\n", NeedOnlineCPUs, []int{0, 1, 3}}, {"0-1,3\n", NeedMeminfo, nil}, {"0-1,3\n", NeedCPULists, []int{0, 1, 3}},
+		{"0\n", NeedOnlineCPUs, []int{0}}, {"nonsense\n", NeedOnlineCPUs, nil}, {"0\n", NeedOnlineCPUs, []int{0}}, {"", NeedOnlineCPUs, []int{}},
+	} {
+		if err := os.WriteFile(filepath.Join(root, "sys/devices/system/cpu/online"), []byte(test.text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		err := f.Snapshot(test.need, &s)
+		if wrong := test.text == "nonsense\n"; wrong != (err != nil) || !slices.Equal(s.OnlineCPUs, test.want) {
+			t.Errorf("%+v: %v, %v", test, s.OnlineCPUs, err)
+		}
+	}
+}
+
+func TestMaxAge(t *testing.T) {
+	root := writeRoot(t, fixture())
+	f := open(t, root)
+	var s Snapshot
+	text := func() string {
+		t.Helper()
+		if err := f.Snapshot(NeedMeminfo|NeedOnlineCPUs, &s); err != nil {
+			t.Fatal(err)
+		}
+		return string(s.Meminfo)
+	}
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(root, "proc/meminfo"), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text()
+	write("one")
+	if got := text(); got != "one" {
+		t.Errorf("to begin with, all are fresh: %q", got)
+	}
+	f.SetMaxAge(time.Hour)
+	text()
+	write("another")
+	if got := text(); got != "one" {
+		t.Errorf("%q, want the text of before", got)
+	}
+	copy(s.Meminfo, "two") // of this reader alone
+	if got := text(); got != "one" {
+		t.Errorf("%q was another reader's", got)
+	}
+	f.meminfo.taken -= time.Hour
+	if got := text(); got != "another" {
+		t.Errorf("%q, want a new text", got)
+	}
+	write("third")
+	f.SetMaxAge(0)
+	if got := text(); got != "third" {
+		t.Errorf("%q, want a fresh text", got)
+	}
+	f.SetMaxAge(time.Hour)
+	if got := text(); got != "third" {
+		t.Errorf("%q, which is older than what was given before", got)
+	}
+	f.meminfo.taken -= time.Hour
+	f.meminfo.close()
+	for range 2 {
+		if err := f.Snapshot(NeedMeminfo, &s); !errors.Is(err, fs.ErrClosed) {
+			t.Errorf("a file that cannot be read: %v", err)
+		}
+	}
+}
+
+// Readers who come while a text is read, or soon after, are all given that one.
+func TestMaxAgeParallel(t *testing.T) {
+	f := open(t, "")
+	f.SetMaxAge(time.Hour)
+	texts := make([]string, 8)
+	var wg sync.WaitGroup
+	for i := range texts {
+		wg.Go(func() {
+			var s Snapshot
+			for range 100 {
+				if err := f.Snapshot(NeedMeminfo|NeedStat|NeedUptime, &s); err != nil {
+					t.Error(err)
+					return
+				}
+				text := string(s.Meminfo) + string(s.Stat) + string(s.Uptime)
+				if texts[i] == "" {
+					texts[i] = text
+				}
+				if text != texts[i] {
+					t.Errorf("two texts:\n%s%s", text, texts[i])
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for _, text := range texts {
+		if text != texts[0] {
+			t.Errorf("two texts:\n%s%s", text, texts[0])
+		}
+	}
+}
+
+// A file that the kernel does not come back from holds up neither the readers of other files, nor Close.
+func TestStuckFile(t *testing.T) {
+	for _, age := range []time.Duration{0, time.Hour} {
+		f, err := Open(writeRoot(t, fixture()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.SetMaxAge(age)
+		f.meminfo.mu.Lock() // as its reader does
+		var s Snapshot
+		if err := f.Snapshot(needAll&^NeedMeminfo, &s); err != nil {
+			t.Error(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+		f.meminfo.mu.Unlock()
+		if err := f.meminfo.close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -1,7 +1,8 @@
 package host
 
 import (
-	"strconv"
+	"bytes"
+	"fmt"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -13,9 +14,9 @@ import (
 // hotplug neither changes, and a machine may have many nodes.
 type parsedNodes struct {
 	mu          sync.Mutex
-	nodes, cpus string
+	nodes, cpus []byte
 	last        []Node
-	text        []byte // of the last file read
+	text        []byte // of the list of nodes, as it is now
 }
 
 // readNodes is the NUMA nodes that are online, none where the kernel knows no such thing. cpus is the machine's list of
@@ -24,29 +25,29 @@ func (f *FS) readNodes(cpus []byte, n int) (nodes []Node, err error) {
 	p := &f.parsedNodes
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.text, err = f.SysRead(p.text[:0], "node/online")
-	if err == unix.ENOENT {
+	if f.nodesOnline.err == unix.ENOENT {
 		return nil, nil
 	}
-	if err != nil {
+	if p.text, err = f.read(&f.nodesOnline, p.text[:0]); err != nil {
 		return nil, err
 	}
-	if p.nodes == string(p.text) && p.cpus == string(cpus) {
+	if p.last != nil && bytes.Equal(p.nodes, p.text) && bytes.Equal(p.cpus, cpus) {
 		return p.last, nil
 	}
-	online := string(p.text)
 	ids, err := cgroup.ParseCPUList(nil, p.text)
 	if err != nil {
 		return nil, err
 	}
+	var path, list []byte
 	for _, id := range ids {
-		p.text, err = f.SysRead(p.text[:0], "node/node"+strconv.Itoa(id)+"/cpulist")
+		path = fmt.Appendf(path[:0], "node/node%d/cpulist", id)
+		list, err = f.SysRead(list[:0], path)
 		if err == unix.ENOENT || err == unix.ENODEV {
 			continue // it went offline meanwhile
 		}
 		node := Node{ID: id}
 		if err == nil {
-			node.CPUs, err = cgroup.ParseCPUList(nil, p.text)
+			node.CPUs, err = cgroup.ParseCPUList(nil, list)
 		}
 		if err != nil {
 			return nil, err
@@ -55,7 +56,7 @@ func (f *FS) readNodes(cpus []byte, n int) (nodes []Node, err error) {
 		nodes = append(nodes, node)
 	}
 	if n == 0 { // else a CPU came or went between the lists
-		p.nodes, p.cpus, p.last = online, string(cpus), nodes
+		p.nodes, p.cpus, p.last = append(p.nodes[:0], p.text...), append(p.cpus[:0], cpus...), nodes
 	}
 	return nodes, nil
 }

@@ -3,8 +3,6 @@ package host
 import (
 	"bytes"
 	"fmt"
-	"os"
-	"path/filepath"
 	"runtime"
 	"strconv"
 
@@ -26,16 +24,16 @@ const (
 // Linux32 says whether /proc/cpuinfo is another one for this task, as its personality is PER_LINUX32. A task that cannot
 // be looked at is an ordinary one.
 func (f *FS) Linux32(tid int) bool {
-	return cpuinfoHasPersonality && tid > 0 && personalityOf(f.root, tid)&perMask == perLinux32
+	return cpuinfoHasPersonality && tid > 0 && f.personalityOf(tid)&perMask == perLinux32
 }
 
-func personalityOf(root string, tid int) uint64 {
-	text, err := os.ReadFile(filepath.Join("/", root, "proc", strconv.Itoa(tid), "personality"))
+func (f *FS) personalityOf(tid int) (p uint64) {
+	var buf [16]byte // eight digits and a newline
+	n, err := f.taskText(tid, "personality", buf[:])
 	if err != nil {
 		return 0
 	}
-	p, err := strconv.ParseUint(string(bytes.TrimSpace(text)), 16, 64)
-	if err != nil {
+	if p, err = strconv.ParseUint(string(bytes.TrimSpace(buf[:n])), 16, 64); err != nil {
 		return 0
 	}
 	return p

@@ -20,10 +20,21 @@ func TestPersonalityOf(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	f := open(t, root)
 	for tid, want := range map[int]bool{1: true, 2: false, 3: true, 4: false, 5: false} {
-		if got := personalityOf(root, tid)&perMask == perLinux32; got != want {
+		if got := f.personalityOf(tid)&perMask == perLinux32; got != want {
 			t.Errorf("task %d: %v, want %v", tid, got, want)
 		}
+	}
+}
+
+func TestPersonalityAllocatesNothing(t *testing.T) {
+	if raceEnabled {
+		t.Skip("unix.Pread allocates its buffer under the race detector")
+	}
+	f := open(t, "")
+	if n := testing.AllocsPerRun(100, func() { f.personalityOf(os.Getpid()) }); n != 0 {
+		t.Errorf("%v allocations", n)
 	}
 }
 

@@ -53,11 +53,11 @@ func (f *FS) Privileged(tid int) (inEffect, overMachine bool) {
 	if err != nil || effective(text)&(1<<unix.CAP_SYS_RESOURCE) == 0 {
 		return false, false
 	}
-	ours, err := nsInode(f.root, "self", "user")
-	if err != nil {
+	var ours, theirs [maxNSName]byte
+	if _, err := f.taskLink(self, "ns/user", ours[:]); err != nil {
 		return true, true // a kernel without user namespaces
 	}
-	theirs, err := nsInode(f.root, task, "user")
+	_, err = f.taskLink(tid, "ns/user", theirs[:])
 	return true, err == nil && theirs == ours
 }
 

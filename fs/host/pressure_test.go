@@ -71,7 +71,7 @@ func TestPrivileged(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	f := &FS{root: root}
+	f := open(t, root)
 	for pid, want := range map[int]bool{10: true, 11: false, 12: false, 13: false, 14: false, 0: false} {
 		if inEffect, overMachine := f.Privileged(pid); inEffect != want || overMachine != want {
 			t.Errorf("task %d: %v, %v", pid, inEffect, overMachine)
@@ -81,11 +81,10 @@ func TestPrivileged(t *testing.T) {
 	// Now with user namespaces: 10 is in ours, 15 in another one, and of 16 it cannot be known.
 	for pid, ns := range map[string]string{"self": "ours", "10": "ours", "15": "theirs", "16": ""} {
 		dir := filepath.Join(root, "proc", pid)
-		file := filepath.Join(root, ns)
 		err := errors.Join(os.MkdirAll(filepath.Join(dir, "ns"), 0o755),
 			os.WriteFile(filepath.Join(dir, "status"), []byte("Name:\tx\nCapEff:\t000001ffffffffff\n"), 0o644))
 		if ns != "" {
-			err = errors.Join(err, os.WriteFile(file, nil, 0o644), os.Symlink(file, filepath.Join(dir, "ns/user")))
+			err = errors.Join(err, os.Symlink("user:["+ns+"]", filepath.Join(dir, "ns/user")))
 		}
 		if err != nil {
 			t.Fatal(err)

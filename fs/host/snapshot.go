@@ -19,22 +19,27 @@ const (
 	NeedSwaps
 	NeedLoadavg
 	NeedUptime
-	NeedCPULists // Online, Present, Possible, Offline, and OnlineCPUs
+	NeedOnlineCPUs // Online and OnlineCPUs
 	NeedOvercommit
 	NeedCpuinfo32 // Cpuinfo as a reader with the personality PER_LINUX32 sees it, see FS.Linux32
 	NeedDiskstats
 	NeedVMStat
 	NeedSlabinfo
 	NeedTimeNS // TimeNS; read by FS.ReadTimeNS
-	NeedNodes  // wants NeedCPULists
+	NeedNodes  // wants NeedOnlineCPUs
 
+	needOtherLists
 	needPressure // the last, as it is one bit for each of cgroup.Pressures: see NeedPressure
 )
 
-// Snapshot is the machine at one moment. Fields that were not asked for are empty. The byte slices are the kernel's
-// files, whole; only [FS.Snapshot] writes to them, when the same Snapshot is filled again.
+// NeedCPULists is Online, OnlineCPUs, Present, Possible and Offline.
+const NeedCPULists = NeedOnlineCPUs | needOtherLists
+
+// Snapshot is the machine at one moment, or at most as long ago as FS.SetMaxAge says. Fields that were not asked for are
+// empty. The byte slices are the kernel's files, whole; only [FS.Snapshot] writes to them, when the same Snapshot is filled again.
 type Snapshot struct {
-	// Boottime is CLOCK_BOOTTIME, the clock of /proc/uptime and of starttime in /proc/PID/stat.
+	// Boottime is CLOCK_BOOTTIME, the clock of /proc/uptime and of starttime in /proc/PID/stat. It is 0 where only files were
+	// asked for that tell no time, and always there without any.
 	Boottime time.Duration
 	// TimeNS is the reader's time namespace, see FS.ReadTimeNS.
 	TimeNS TimeNS
@@ -50,7 +55,7 @@ type Snapshot struct {
 
 	// The lists of /sys/devices/system/cpu, as the kernel prints them ("0-63\n").
 	Online, Present, Possible, Offline []byte
-	// OnlineCPUs is Online as numbers, ascending.
+	// OnlineCPUs is Online as numbers, ascending. It must not be changed.
 	OnlineCPUs []int
 
 	// Nodes are the NUMA nodes that are online, ascending; none where the kernel has no such thing. They are shared and
@@ -67,7 +72,14 @@ type Snapshot struct {
 	// Both are always there.
 	PageSize, THPSize uint64
 
-	overcommitRatio, overcommitKbytes []byte // the texts behind Overcommit
+	overcommitRatio, overcommitKbytes []byte     // the texts behind Overcommit
+	online                            parsedList // what OnlineCPUs are from
+}
+
+// parsedList is a list such as "0-63\n", and the numbers in it.
+type parsedList struct {
+	text    []byte
+	numbers []int
 }
 
 // Node is a NUMA node.
@@ -101,8 +113,29 @@ type Cpuinfo struct {
 type CPUBlock struct {
 	CPU  int // the number that the kernel printed
 	Text []byte
+	// Values are what the text says of CPUs and that depends on which are visible, in order.
+	Values []CPUValue
 	// Package and Core are its "physical id" and "core id" (loongarch64: "package" and "core"), -1 where it has none.
 	Package, Core int
 	// PackageCPUs and PackageCores are how many of the blocks are of the same package, and how many cores they are of.
 	PackageCPUs, PackageCores int
 }
+
+// CPUValue is a number in the text of a CPUBlock.
+type CPUValue struct {
+	Kind       CPUValueKind
+	Start, End int // in the text
+	N          int // -1 where there is no number
+}
+
+// CPUValueKind is what a CPUValue says.
+type CPUValueKind uint8
+
+const (
+	// CPUNumber is the CPU's own number.
+	CPUNumber CPUValueKind = iota
+	// CPUSiblings is how many CPUs its package has.
+	CPUSiblings
+	// CPUCores is how many cores its package has.
+	CPUCores
+)

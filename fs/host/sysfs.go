@@ -1,12 +1,14 @@
 package host
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -50,7 +52,7 @@ func (d *sysDirs) close() {
 
 // SysStat is what lstat(2) says of a path.
 func (f *FS) SysStat(path string) (st unix.Stat_t, err error) {
-	fd, err := f.sysOpen(path, unix.O_PATH)
+	fd, err := sysOpen(f, path, unix.O_PATH)
 	if err != nil {
 		return st, err
 	}
@@ -66,7 +68,7 @@ type SysName struct {
 
 // SysList lists a directory, in order.
 func (f *FS) SysList(path string) ([]SysName, error) {
-	fd, err := f.sysOpen(path, unix.O_RDONLY|unix.O_DIRECTORY)
+	fd, err := sysOpen(f, path, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +94,7 @@ func (f *FS) SysList(path string) ([]SysName, error) {
 
 // SysReadlink is where a symbolic link leads.
 func (f *FS) SysReadlink(path string) (string, error) {
-	fd, err := f.sysOpen(path, unix.O_PATH)
+	fd, err := sysOpen(f, path, unix.O_PATH)
 	if err != nil {
 		return "", err
 	}
@@ -110,7 +112,7 @@ func (f *FS) SysReadlink(path string) (string, error) {
 
 // SysReadable says whether a file can be opened for reading: nil, or why not.
 func (f *FS) SysReadable(path string) error {
-	fd, err := f.sysOpen(path, unix.O_RDONLY|unix.O_NONBLOCK)
+	fd, err := sysOpen(f, path, unix.O_RDONLY|unix.O_NONBLOCK)
 	if err == nil {
 		unix.Close(fd)
 	}
@@ -118,52 +120,92 @@ func (f *FS) SysReadable(path string) error {
 }
 
 // SysRead appends the whole of a file to dst. Each call opens it anew: a descriptor that is kept would outlive a CPU
-// that goes offline.
-func (f *FS) SysRead(dst []byte, path string) ([]byte, error) {
-	fd, err := f.sysOpen(path, unix.O_RDONLY|unix.O_NONBLOCK)
+// that goes offline. It allocates nothing but room in dst.
+func (f *FS) SysRead(dst, path []byte) ([]byte, error) {
+	fd, err := sysOpen(f, path, unix.O_RDONLY|unix.O_NONBLOCK)
 	if err != nil {
 		return dst, err
 	}
 	defer unix.Close(fd)
 	for off := int64(0); off < maxSysFile; {
 		dst = slices.Grow(dst, minRead)
-		n, err := retry(func() (int, error) { return unix.Pread(fd, dst[len(dst):cap(dst)], off) })
+		free := dst[len(dst):cap(dst)]
+		n, err := unix.Pread(fd, free, off)
+		if err == unix.EINTR {
+			continue
+		}
 		if err != nil {
 			return dst, err
 		}
-		if n == 0 {
+		dst, off = dst[:len(dst)+n], off+int64(n)
+		// Some files give a page at a time (binary attributes: the lists and masks of topology and nodes), others all.
+		if n < min(len(free), minRead) {
 			return dst, nil
 		}
-		dst, off = dst[:len(dst)+n], off+int64(n)
 	}
 	return dst, unix.EFBIG
 }
 
-// openat2 is a variable for the tests of what happens on kernels before 5.6.
-var openat2 = unix.Openat2
+// maxSysPath bounds the paths below SysTrees. The kernel's are far shorter.
+const maxSysPath = 511
 
 // sysOpen opens a path below one of SysTrees.
-func (f *FS) sysOpen(path string, flags int) (int, error) {
-	tree, rest, _ := strings.Cut(path, "/")
-	i := slices.Index(SysTrees, tree)
-	if i < 0 || f.sys[i] < 0 {
+func sysOpen[P string | []byte](f *FS, path P, flags int) (int, error) {
+	var buf [maxSysPath + 1]byte // the path, and the NUL behind it
+	if len(path) >= len(buf) {
+		return -1, unix.ENAMETOOLONG
+	}
+	tree, rest, _ := bytes.Cut(buf[:copy(buf[:], path)], []byte{'/'})
+	dir := -1
+	for i, name := range SysTrees {
+		if string(tree) == name {
+			dir = f.sys[i]
+		}
+	}
+	if dir < 0 {
 		return -1, unix.ENOENT
 	}
-	if rest == "" {
-		rest = "."
+	if len(rest) == 0 {
+		copy(buf[:], ".\x00")
+		rest = buf[:1]
 	}
-	if slices.Contains(strings.Split(rest, "/"), "..") {
-		return -1, unix.ENOENT
+	for names, more := rest, true; more; {
+		var name []byte
+		if name, names, more = bytes.Cut(names, []byte{'/'}); string(name) == ".." {
+			return -1, unix.ENOENT
+		}
 	}
+	if f.noOpenat2.Load() {
+		return walk(dir, string(rest), flags)
+	}
+	fd, err := openat2(dir, &rest[0], flags)
+	switch err {
+	case unix.ENOSYS:
+		f.noOpenat2.Store(true)
+		return walk(dir, string(rest), flags)
+	case unix.EPERM: // of seccomp filters that do not know it
+		return walk(dir, string(rest), flags)
+	}
+	return fd, err
+}
+
+// openat2 is openat2(2) of a path that ends in NUL, below dir. Unlike unix.Openat2 it allocates nothing.
+func openat2(dir int, path *byte, flags int) (int, error) {
 	how := unix.OpenHow{
 		Flags:   uint64(flags | unix.O_NOFOLLOW | unix.O_CLOEXEC),
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
 	}
-	fd, err := retry(func() (int, error) { return openat2(f.sys[i], rest, &how) })
-	if err == unix.ENOSYS || err == unix.EPERM { // the latter of seccomp filters that do not know it
-		fd, err = walk(f.sys[i], rest, flags)
+	for {
+		fd, _, errno := unix.Syscall6(unix.SYS_OPENAT2, uintptr(dir), uintptr(unsafe.Pointer(path)),
+			uintptr(unsafe.Pointer(&how)), unsafe.Sizeof(how), 0, 0)
+		switch errno {
+		case 0:
+			return int(fd), nil
+		case unix.EINTR:
+		default:
+			return -1, errno
+		}
 	}
-	return fd, err
 }
 
 // walk opens a path one component at a time, none of which may be a link.

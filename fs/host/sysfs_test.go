@@ -3,6 +3,7 @@ package host
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -11,7 +12,7 @@ import (
 )
 
 func TestSys(t *testing.T) {
-	check := func(t *testing.T) {
+	check := func(t *testing.T, noOpenat2 bool) {
 		root := t.TempDir()
 		dir := filepath.Join(root, "sys/devices/system/cpu")
 		if err := os.MkdirAll(filepath.Join(dir, "cpu0/topology"), 0o755); err != nil {
@@ -33,6 +34,7 @@ func TestSys(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer f.Close()
+		f.noOpenat2.Store(noOpenat2)
 
 		for path, want := range map[string]uint32{
 			"cpu": unix.S_IFDIR | 0o755, "cpu/cpu0": unix.S_IFDIR | 0o755, "cpu/cpu1": unix.S_IFLNK | 0o777,
@@ -49,10 +51,10 @@ func TestSys(t *testing.T) {
 		if target, err := f.SysReadlink("cpu/cpu1"); err != nil || target != "cpu0" {
 			t.Errorf("readlink: %q, %v", target, err)
 		}
-		if text, err := f.SysRead([]byte("before "), "cpu/cpu0/topology/core_id"); err != nil || string(text) != "before 7\n" {
+		if text, err := f.SysRead([]byte("before "), []byte("cpu/cpu0/topology/core_id")); err != nil || string(text) != "before 7\n" {
 			t.Errorf("read: %q, %v", text, err)
 		}
-		if text, err := f.SysRead(nil, "cpu/long"); err != nil || string(text) != long {
+		if text, err := f.SysRead(nil, []byte("cpu/long")); err != nil || string(text) != long {
 			t.Errorf("read of %d bytes: %d, %v", len(long), len(text), err)
 		}
 		if err := f.SysReadable("cpu/long"); err != nil {
@@ -62,9 +64,9 @@ func TestSys(t *testing.T) {
 		// Nothing leads out, and no link is followed.
 		for path, want := range map[string]error{
 			"node": unix.ENOENT, "memory": unix.ENOENT, "": unix.ENOENT, "..": unix.ENOENT, "cpu/..": unix.ENOENT, "cpu/../secret": unix.ENOENT,
-			"cpu/none": unix.ENOENT, "cpu/cpu0/secret": unix.ELOOP, "cpu/up": unix.ELOOP,
+			"cpu/none": unix.ENOENT, "cpu/" + strings.Repeat("x/", maxSysPath/2): unix.ENAMETOOLONG, "cpu/cpu0/secret": unix.ELOOP, "cpu/up": unix.ELOOP,
 		} {
-			if _, err := f.SysRead(nil, path); err != want {
+			if _, err := f.SysRead(nil, []byte(path)); err != want {
 				t.Errorf("read of %q: %v, want %v", path, err, want)
 			}
 		}
@@ -79,28 +81,26 @@ func TestSys(t *testing.T) {
 		if _, err := f.SysReadlink("cpu/long"); err != unix.EINVAL {
 			t.Errorf("readlink of a file: %v", err)
 		}
-		if _, err := f.SysRead(nil, "cpu/cpu0"); err != unix.EISDIR {
+		if _, err := f.SysRead(nil, []byte("cpu/cpu0")); err != unix.EISDIR {
 			t.Errorf("read of a directory: %v", err)
 		}
 	}
-	t.Run("kernel", check)
-	t.Run("before openat2", func(t *testing.T) {
-		defer func() { openat2 = unix.Openat2 }()
-		openat2 = func(int, string, *unix.OpenHow) (int, error) { return -1, unix.ENOSYS }
-		check(t)
-	})
+	t.Run("kernel", func(t *testing.T) { check(t, false) })
+	t.Run("before openat2", func(t *testing.T) { check(t, true) })
 }
 
 // What is mounted over the machine's files, maybe by ourselves, is not entered.
 func TestSysDoesNotCrossMounts(t *testing.T) {
-	var how unix.OpenHow
-	defer func() { openat2 = unix.Openat2 }()
-	openat2 = func(dir int, path string, h *unix.OpenHow) (int, error) {
-		how = *h
-		return unix.Openat2(dir, path, h)
-	}
 	root := t.TempDir()
-	if err := os.MkdirAll(filepath.Join(root, "sys/devices/system/cpu"), 0o755); err != nil {
+	dir := filepath.Join(root, "sys/devices/system/cpu/cpu0")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	runtime.LockOSThread() // the thread ends with the test, and its mounts with it
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		t.Skip("no mount namespace: ", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		t.Fatal(err)
 	}
 	f, err := Open(root)
@@ -108,7 +108,30 @@ func TestSysDoesNotCrossMounts(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if _, err := f.SysStat("cpu"); err != nil || how.Resolve&unix.RESOLVE_NO_XDEV == 0 {
-		t.Errorf("%v, resolve %x", err, how.Resolve)
+	if _, err := f.SysStat("cpu/cpu0"); err != nil {
+		t.Error(err)
+	}
+	if err := unix.Mount("none", dir, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(dir, unix.MNT_DETACH)
+	if _, err := f.SysStat("cpu/cpu0"); err != unix.EXDEV && !f.noOpenat2.Load() {
+		t.Errorf("%v, want EXDEV", err)
+	}
+}
+
+func TestSysReadAllocatesNothing(t *testing.T) {
+	f, err := Open("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	path := []byte("cpu/online")
+	text, err := f.SysRead(nil, path)
+	if err != nil || f.noOpenat2.Load() {
+		t.Skip("no such file, or no openat2: ", err)
+	}
+	if n := testing.AllocsPerRun(100, func() { text, err = f.SysRead(text[:0], path) }); n != 0 || err != nil {
+		t.Errorf("%v allocations, %v", n, err)
 	}
 }

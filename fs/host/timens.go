@@ -29,7 +29,7 @@ type TimeNS struct {
 
 // timeNSs tells time namespaces apart.
 type timeNSs struct {
-	own    uint64        // inode number of the machine's; 0: the kernel has none
+	own    string        // the machine's, as its link names it; "": the kernel has none
 	shifts bool          // the kernel shifts btime
 	offset time.Duration // the machine's own, which is not 0 where this process is in one itself
 
@@ -37,17 +37,19 @@ type timeNSs struct {
 	boot bootTime
 }
 
-// find looks for the machine's own below root. Without one whose offset can be known, no reader's can be compared with it.
-func (t *timeNSs) find(root string) {
-	own, err := timeNSOf(root, "self")
+// findTimeNS looks for the machine's own. Without one whose offset can be known, no reader's can be compared with it.
+func (f *FS) findTimeNS() {
+	t := &f.timeNS
+	var buf [maxNSName]byte
+	n, err := f.taskLink(self, "ns/time", buf[:])
 	if err != nil {
 		return // a kernel without time namespaces
 	}
-	if offset, err := boottimeOffset(root, "self", own); err == nil {
-		t.own, t.offset = own, offset
+	if offset, err := f.boottimeOffset(self, buf[:n]); err == nil {
+		t.own, t.offset = string(buf[:n]), offset
 	}
 	// What cannot be read is a kernel of the future.
-	release, err := os.ReadFile(filepath.Join("/", root, "proc/sys/kernel/osrelease"))
+	release, err := os.ReadFile(filepath.Join("/", f.root, "proc/sys/kernel/osrelease"))
 	t.shifts = err != nil || shiftsBtime(string(release))
 }
 
@@ -61,88 +63,86 @@ func shiftsBtime(release string) bool {
 }
 
 // ReadTimeNS fills dst.TimeNS with the time namespace of a task; 0 is none. ok is false where it can't be known, and the
-// machine's is taken. It costs one stat(2) for a task in the machine's, and nothing on kernels without time namespaces.
+// machine's is taken. It costs one readlink(2) for a task in the machine's, and nothing on kernels without time namespaces.
 func (f *FS) ReadTimeNS(task int, dst *Snapshot) (ok bool) {
 	dst.TimeNS = TimeNS{}
-	if f.timeNS.own == 0 {
+	if f.timeNS.own == "" {
 		return true
 	}
 	if task <= 0 {
 		return false
 	}
-	ns, err := f.timeNS.of(f.root, strconv.Itoa(task))
+	// Unlike stat(2) of it, to read the link makes no inode.
+	var buf [maxNSName]byte
+	n, err := f.taskLink(task, "ns/time", buf[:])
 	if err != nil {
 		return false
 	}
-	dst.TimeNS = ns
-	return true
+	if ns := buf[:n]; string(ns) != f.timeNS.own {
+		dst.TimeNS, err = f.otherTimeNS(task, ns)
+	}
+	return err == nil
 }
 
-func (t *timeNSs) of(root, task string) (TimeNS, error) {
-	ns, err := timeNSOf(root, task)
-	if err != nil || ns == t.own {
-		return TimeNS{}, err
-	}
-	offset, err := boottimeOffset(root, task, ns)
+// maxNSName is more than the longest name of a namespace, "time_for_children:[4294967295]".
+const maxNSName = 48
+
+// otherTimeNS is the time namespace ns of a task that is not in the machine's.
+func (f *FS) otherTimeNS(task int, ns []byte) (TimeNS, error) {
+	t := &f.timeNS
+	offset, err := f.boottimeOffset(task, ns)
 	if err != nil {
 		return TimeNS{}, err
 	}
 	// The machine's own offset is in its CLOCK_BOOTTIME, and so in Boot, already.
 	other := TimeNS{Other: true, Boottime: offset - t.offset}
 	if t.shifts {
-		other.Boot, err = t.bootTime()
+		if other.Boot, err = t.bootTime(); err != nil {
+			return TimeNS{}, err
+		}
 	}
-	return other, err
-}
-
-// timeNSOf is the inode number of a task's time namespace.
-func timeNSOf(root, task string) (uint64, error) { return nsInode(root, task, "time") }
-
-func nsInode(root, task, kind string) (uint64, error) {
-	var st unix.Stat_t
-	path := "/" + root + "/proc/" + task + "/ns/" + kind // for each read of stat and uptime, so not filepath.Join
-	if err := unix.Stat(path, &st); err != nil {
-		return 0, &os.PathError{Op: "stat", Path: path, Err: err}
-	}
-	return st.Ino, nil
+	return other, nil
 }
 
 // errOffset says that a task's children will be in another time namespace than itself, whose offsets the kernel shows then.
 var errOffset = errors.New("the offsets of the task's time namespace are not shown")
 
 // boottimeOffset is the offset of CLOCK_BOOTTIME in the time namespace ns of a task.
-func boottimeOffset(root, task string, ns uint64) (time.Duration, error) {
-	children, err := nsInode(root, task, "time_for_children")
+func (f *FS) boottimeOffset(task int, ns []byte) (time.Duration, error) {
+	var buf [256]byte // for two lines of 43 bytes
+	n, err := f.taskLink(task, "ns/time_for_children", buf[:])
 	if err != nil {
 		return 0, err
 	}
-	if children != ns {
+	if !bytes.Equal(buf[:n], ns) {
 		return 0, errOffset
 	}
-	text, err := os.ReadFile(filepath.Join("/", root, "proc", task, "timens_offsets"))
-	if err != nil {
+	if n, err = f.taskText(task, "timens_offsets", buf[:]); err != nil {
 		return 0, err
 	}
-	return parseBoottimeOffset(text)
+	return parseBoottimeOffset(buf[:n])
 }
 
 // parseBoottimeOffset reads the line "boottime SECONDS NANOSECONDS" of timens_offsets; the nanoseconds are never negative.
 func parseBoottimeOffset(text []byte) (time.Duration, error) {
-	for line := range bytes.Lines(text) {
-		fields := bytes.Fields(line)
-		if len(fields) != 3 || string(fields[0]) != "boottime" {
+	for rest := text; len(rest) > 0; {
+		var line []byte
+		line, rest, _ = bytes.Cut(rest, []byte{'\n'})
+		name, numbers, _ := bytes.Cut(line, []byte{' '})
+		if string(name) != "boottime" {
 			continue
 		}
-		sec, err1 := strconv.ParseInt(string(fields[1]), 10, 64)
-		nsec, err2 := strconv.ParseUint(string(fields[2]), 10, 64)
+		first, second, _ := bytes.Cut(bytes.TrimSpace(numbers), []byte{' '})
+		sec, err1 := strconv.ParseInt(string(first), 10, 64)
+		nsec, err2 := strconv.ParseUint(string(bytes.TrimSpace(second)), 10, 64)
 		// The kernel takes no more than KTIME_SEC_MAX, 292 years.
 		const most = math.MaxInt64/int64(time.Second) - 1
 		if err1 != nil || err2 != nil || sec < -most || sec > most || nsec >= uint64(time.Second) {
-			return 0, fmt.Errorf("no offset of boottime: %q", line)
+			return 0, fmt.Errorf("no offset of boottime: %q", string(line))
 		}
 		return time.Duration(sec)*time.Second + time.Duration(nsec), nil
 	}
-	return 0, fmt.Errorf("no boottime in %.100q", text)
+	return 0, fmt.Errorf("no boottime in %.100q", string(text))
 }
 
 // bootTime is a measured Boot, and how far it may be off.

@@ -66,6 +66,27 @@ func TestReadTimeNS(t *testing.T) {
 	}
 }
 
+func TestReadTimeNSAllocatesNothing(t *testing.T) {
+	if raceEnabled {
+		t.Skip("unix.Pread allocates its buffer under the race detector")
+	}
+	m := machine.New(t)
+	m.Start(machine.Process{PID: 10})
+	m.Start(machine.Process{PID: 11, TimeNS: "other", Boottime: -4000})
+	f := open(t, m.Root)
+	var s Snapshot
+	for pid, other := range map[int]bool{10: false, 11: true} {
+		read := func() {
+			if !f.ReadTimeNS(pid, &s) || s.TimeNS.Other != other {
+				t.Fatalf("%d: %+v", pid, s.TimeNS)
+			}
+		}
+		if n := testing.AllocsPerRun(100, read); n != 0 {
+			t.Errorf("%d: %v allocations", pid, n)
+		}
+	}
+}
+
 // What the kernel itself tells a process in a time namespace is what is computed for it.
 func TestTimeNSIsTheKernels(t *testing.T) {
 	if os.Geteuid() != 0 {

@@ -49,11 +49,11 @@ var files = numbered([]File{
 	},
 	{
 		Path: "proc/stat", Mode: 0o444, render: view.Stat,
-		host: host.NeedStat | host.NeedCPULists | host.NeedTimeNS, container: container.NeedTimes | container.NeedLoad,
+		host: host.NeedStat | host.NeedOnlineCPUs | host.NeedTimeNS, container: container.NeedTimes | container.NeedLoad,
 	},
 	{
 		Path: "proc/cpuinfo", Mode: 0o444, render: view.Cpuinfo,
-		host: host.NeedCpuinfo | host.NeedCPULists, container: container.NeedCPU,
+		host: host.NeedCpuinfo | host.NeedOnlineCPUs, container: container.NeedCPU,
 	},
 	{
 		Path: "proc/loadavg", Mode: 0o444, render: view.Loadavg,
@@ -61,7 +61,7 @@ var files = numbered([]File{
 	},
 	{
 		Path: "proc/uptime", Mode: 0o444, render: view.Uptime,
-		host: host.NeedUptime | host.NeedCPULists | host.NeedTimeNS, container: container.NeedAge | container.NeedTimes,
+		host: host.NeedUptime | host.NeedOnlineCPUs | host.NeedTimeNS, container: container.NeedAge | container.NeedTimes,
 	},
 	{
 		Path: "proc/swaps", Mode: 0o444, render: view.Swaps,

@@ -259,7 +259,11 @@ func (t *table[T]) open() int {
 type work struct {
 	host      host.Snapshot
 	container container.Snapshot
-	text      []byte // of a file below /sys
+
+	// Of files below /sys.
+	look          look
+	path, machine []byte // the reader's, and the machine's
+	text          []byte
 }
 
 var works = sync.Pool{New: func() any { return new(work) }}

@@ -1,6 +1,8 @@
 package tree
 
 import (
+	"bytes"
+	"fmt"
 	"log/slog"
 	"path"
 	"slices"
@@ -82,7 +84,7 @@ func (s *sysEntries) file(e entryID) *File {
 func newSysFile(sysPath string) *File {
 	f := &File{
 		Path: sysRoot + sysPath, name: policyName(sysRoot + sysPath), index: -1,
-		host: host.NeedCPULists, container: container.NeedCPU,
+		host: host.NeedOnlineCPUs, container: container.NeedCPU,
 	}
 	if f.name == "node" {
 		f.host, f.container = f.host|host.NeedNodes, f.container|container.NeedMems // to tell which nodes are seen
@@ -118,8 +120,15 @@ func (t *Tree) sysFile(n node) *File {
 }
 
 // sysPath is a node's path below sysRoot, as the reader knows it.
-func sysPath(n node, f *File) string {
-	return strings.Replace(strings.TrimPrefix(f.Path, sysRoot), "*", strconv.Itoa(n.number()), 1)
+func sysPath(n node, f *File) string { return string(appendSysPath(nil, n, f)) }
+
+func appendSysPath(dst []byte, n node, f *File) []byte {
+	before, after, numbered := strings.Cut(strings.TrimPrefix(f.Path, sysRoot), "*")
+	dst = append(dst, before...)
+	if numbered {
+		dst = strconv.AppendInt(dst, int64(n.number()), 10)
+	}
+	return append(dst, after...)
 }
 
 // A numbering is a kind of names that end in a number: what the reader calls whatever the machine calls so. ok is false for
@@ -143,7 +152,7 @@ var numberings = []numbering{
 func unseen(*look, int) (int, bool) { return 0, false }
 
 // splitNumber cuts a name such as "cpu5" in two; kind is nil for any other name.
-func splitNumber(name string) (kind *numbering, number int) {
+func splitNumber[S string | []byte](name S) (kind *numbering, number int) {
 	for i := range numberings {
 		if n, ok := numberAfter(name, numberings[i].prefix); ok {
 			return &numberings[i], n
@@ -153,10 +162,20 @@ func splitNumber(name string) (kind *numbering, number int) {
 }
 
 // numberAfter is the number that a name has behind a prefix, and nothing else.
-func numberAfter(name, prefix string) (int, bool) {
-	digits, ok := strings.CutPrefix(name, prefix)
-	n, err := strconv.Atoi(digits)
-	return n, ok && err == nil && strconv.Itoa(n) == digits && n >= 0
+func numberAfter[S string | []byte](name S, prefix string) (n int, ok bool) {
+	const digits = 18 // fit into any int64
+	start := len(prefix)
+	if len(name) <= start || len(name) > start+digits || string(name[:start]) != prefix ||
+		name[start] == '0' && len(name) > start+1 {
+		return 0, false
+	}
+	for _, c := range []byte(name[start:]) {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = n*10 + int(c-'0')
+	}
+	return n, true
 }
 
 // look is one look at what is read through, by one reader.
@@ -168,7 +187,9 @@ type look struct {
 
 // look looks at a file for a container, nil for the machine. end must be called on the result.
 func (t *Tree) look(f *File, c *container.Container, pid int) (*look, error) {
-	l := &look{host: t.host, work: works.Get().(*work)}
+	w := works.Get().(*work)
+	l := &w.look
+	*l = look{host: t.host, work: w}
 	if c == nil {
 		return l, nil
 	}
@@ -194,37 +215,50 @@ func (l *look) end() { works.Put(l.work) }
 
 // toMachine is the machine's path of a reader's, ok false where he sees no such thing.
 func (l *look) toMachine(p string) (machine string, ok bool) {
-	return l.renumber(p, func(k *numbering, n int) (int, bool) { return k.toMachine(l, n) })
+	path, ok := appendRenumbered(l, nil, p, (*numbering).numberOfMachine)
+	return string(path), ok
 }
 
 // toReader is the reverse, for the target of a link.
 func (l *look) toReader(p string) (string, bool) {
-	return l.renumber(p, func(k *numbering, n int) (int, bool) { return k.toReader(l, n) })
+	path, ok := appendRenumbered(l, nil, p, (*numbering).numberOfReader)
+	return string(path), ok
 }
 
-func (l *look) renumber(p string, number func(k *numbering, n int) (int, bool)) (string, bool) {
+func (k *numbering) numberOfMachine(l *look, n int) (int, bool) { return k.toMachine(l, n) }
+func (k *numbering) numberOfReader(l *look, n int) (int, bool)  { return k.toReader(l, n) }
+
+// appendRenumbered appends a path to dst in which the numbers are other ones; ok is false where one of them has none.
+func appendRenumbered[S string | []byte](l *look, dst []byte, p S, number func(*numbering, *look, int) (int, bool)) (path []byte, ok bool) {
 	if l.view == nil {
-		return p, true
+		return append(dst, p...), true
 	}
-	parts := strings.Split(p, "/")
-	for i, part := range parts {
-		kind, n := splitNumber(part)
-		if kind == nil {
-			continue
+	for start := 0; ; {
+		end := start
+		for end < len(p) && p[end] != '/' {
+			end++
 		}
-		n, ok := number(kind, n)
-		if !ok {
-			return "", false
+		name := p[start:end]
+		if kind, n := splitNumber(name); kind == nil {
+			dst = append(dst, name...)
+		} else if n, ok := number(kind, l, n); ok {
+			dst = strconv.AppendInt(append(dst, kind.prefix...), int64(n), 10)
+		} else {
+			return dst, false
 		}
-		parts[i] = kind.prefix + strconv.Itoa(n)
+		if end == len(p) {
+			return dst, true
+		}
+		dst, start = append(dst, '/'), end+1
 	}
-	return strings.Join(parts, "/"), true
 }
 
 // firstNumber is the first number in a path, the one that sysEntries have * for; -1 if there is none.
-func firstNumber(p string) int {
-	for part := range strings.SplitSeq(p, "/") {
-		if kind, n := splitNumber(part); kind != nil {
+func firstNumber(p []byte) int {
+	for more := true; more; {
+		var name []byte
+		name, p, more = bytes.Cut(p, []byte{'/'})
+		if kind, n := splitNumber(name); kind != nil {
 			return n
 		}
 	}
@@ -355,14 +389,16 @@ func (t *Tree) renderSys(dst []byte, n node, f *File, c *container.Container, re
 		return dst, err
 	}
 	defer l.end()
-	machine, ok := l.toMachine(sysPath(n, f))
-	if !ok {
+	w := l.work
+	w.path = appendSysPath(w.path[:0], n, f)
+	machine, ok := appendRenumbered(l, w.machine[:0], w.path, (*numbering).numberOfMachine)
+	if w.machine = machine; !ok {
 		return dst, syscall.ENODEV
 	}
 	if l.view == nil || f.rewrite == nil {
 		dst, err = t.host.SysRead(dst, machine)
-	} else if l.work.text, err = t.host.SysRead(l.work.text[:0], machine); err == nil {
-		dst = f.rewrite(dst, l.work.text, firstNumber(machine), &l.work.host, l.view)
+	} else if w.text, err = t.host.SysRead(w.text[:0], machine); err == nil {
+		dst = f.rewrite(dst, w.text, firstNumber(machine), &w.host, l.view)
 	}
 	if err == syscall.ENOENT {
 		err = syscall.ENODEV
@@ -494,7 +530,7 @@ func (l *look) policyNumber(policy int) (int, bool) {
 	if len(l.view.CPUs) == 0 {
 		return policy, true
 	}
-	text, err := l.host.SysRead(nil, policies+"/policy"+strconv.Itoa(policy)+"/affected_cpus")
+	text, err := l.host.SysRead(nil, fmt.Appendf(nil, "%s/policy%d/affected_cpus", policies, policy))
 	if err != nil {
 		return 0, false // all of its CPUs are offline
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
@@ -504,4 +505,47 @@ func TestSysfsFallbacksAreOneKind(t *testing.T) {
 	if len(counts) != 1 || counts[Fallback{"sys/devices/system/cpu", "forgotten"}] == 0 {
 		t.Errorf("fallbacks: %v", counts)
 	}
+}
+
+// A warm read of a file that is read through leaves nothing for the garbage collector. Of those that are named by a
+// policy, two other files are looked at first, by their paths.
+func TestRenderSysAllocatesNothing(t *testing.T) {
+	if withRaceDetector() {
+		t.Skip("sync.Pool drops items at random under the race detector")
+	}
+	c := mountNUMA(t, policy.Policy{})
+	bindToNode1(c)
+	for _, file := range []string{
+		"cpu/kernel_max", "cpu/isolated", "cpu/enabled", "cpu/cpu1/topology/core_id", "cpu/cpu1/topology/core_cpus_list",
+		"cpu/cpu1/topology/thread_siblings", "cpu/cpu0/cache/index1/shared_cpu_map", "node/online", "node/possible", "node/has_cpu",
+		"node/has_memory", "node/node1/cpulist", "node/node1/cpumap", "node/node1/distance", "node/node1/meminfo", "node/node1/vmstat",
+		"node/node1/numastat",
+	} {
+		for _, pid := range []uint32{onePID, machinePID} {
+			n := c.walk(pid, strings.Split("sys/devices/system/"+file, "/")...)
+			f := c.tree.sysFile(n)
+			if f == nil {
+				t.Fatalf("%s is not read through", file)
+			}
+			owner := c.tree.identify(n, int(pid), f)
+			var buf []byte
+			read := func() {
+				var err error
+				if buf, err = c.tree.renderSys(buf[:0], n, f, owner, int(pid)); err != nil || len(buf) == 0 {
+					t.Fatalf("%s: %q, %v", file, buf, err)
+				}
+			}
+			read()
+			if n := testing.AllocsPerRun(50, read); n != 0 {
+				t.Errorf("reader %d: %s: %v allocations", pid, file, n)
+			}
+			owner.Release()
+		}
+	}
+}
+
+// withRaceDetector says whether the test was built with -race.
+func withRaceDetector() bool {
+	info, ok := debug.ReadBuildInfo()
+	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }

@@ -45,25 +45,26 @@ func appendBlocks(dst []byte, blocks []host.CPUBlock, c *Container) []byte {
 	var seen [16]visiblePackage // at their numbers, modulo: CPUs of two packages often take turns
 	for i, cpu := range c.CPUs {
 		block := blockOf(blocks, cpu)
-		for rest := block.Text; len(rest) > 0; {
-			var line []byte
-			line, rest = cutLine(rest)
-			key, _ := cutKey(line)
-			siblings := string(key) == "siblings"
-			if !siblings && string(key) != "cpu cores" {
-				dst = appendBlockLine(dst, line, c.Number(i))
-				continue
+		done := 0
+		for j := range block.Values {
+			v := &block.Values[j]
+			n := c.Number(i)
+			if v.Kind != host.CPUNumber {
+				p := &seen[uint(block.Package)%uint(len(seen))]
+				if p.cpus == 0 || p.pkg != block.Package {
+					*p = visibleOf(block.Package, blocks, c)
+				}
+				if v.Kind == host.CPUSiblings {
+					n = restrict(v.N, block.PackageCPUs, p.cpus, len(c.CPUs))
+				} else {
+					n = restrict(v.N, block.PackageCores, p.cores, len(c.CPUs))
+				}
 			}
-			p := &seen[uint(block.Package)%uint(len(seen))]
-			if p.cpus == 0 || p.pkg != block.Package {
-				*p = visibleOf(block.Package, blocks, c)
-			}
-			if siblings {
-				dst = appendValue(dst, line, restrict(line, block.PackageCPUs, p.cpus, len(c.CPUs)))
-			} else {
-				dst = appendValue(dst, line, restrict(line, block.PackageCores, p.cores, len(c.CPUs)))
-			}
+			dst = append(dst, block.Text[done:v.Start]...)
+			dst = strconv.AppendInt(dst, int64(n), 10)
+			done = v.End
 		}
+		dst = append(dst, block.Text[done:]...)
 	}
 	return dst
 }
@@ -91,43 +92,25 @@ func visibleOf(pkg int, blocks []host.CPUBlock, c *Container) visiblePackage {
 	return p
 }
 
-// restrict turns the number that a line has for a package of the machine into that of its visible part. all and visible
-// are what the blocks show of them. Where the kernel counts otherwise than by package (s390x without topology
+// restrict turns the number that the kernel printed for a package of the machine into that of its visible part. all and
+// visible are what the blocks show of them. Where the kernel counts otherwise than by package (s390x without topology
 // information), it is what fits into the n visible CPUs.
-func restrict(line []byte, all, visible, n int) int {
-	if was := int(lineValue(line)); was != all {
-		return min(was, n)
+func restrict(was, all, visible, n int) int {
+	if was != all {
+		return min(max(was, 0), n)
 	}
 	return visible
 }
 
 // blockOf finds the block of a CPU. A CPU that has none, because it went offline, is given the nearest one before it:
 // the number of blocks must be that of the visible CPUs.
-func blockOf(blocks []host.CPUBlock, cpu int) host.CPUBlock {
+func blockOf(blocks []host.CPUBlock, cpu int) *host.CPUBlock {
 	// The kernel prints them in ascending order and leaves out what is offline: block i is of a CPU ≥ i.
 	i := min(max(cpu, 0), len(blocks)-1)
 	for i > 0 && blocks[i].CPU > cpu {
 		i--
 	}
-	return blocks[i]
-}
-
-// appendBlockLine appends one line of the block of the CPU that is called number.
-func appendBlockLine(dst, line []byte, number int) []byte {
-	key, ok := cutKey(line)
-	if !ok {
-		return append(dst, line...)
-	}
-	switch string(key) {
-	case "processor", "cpu number": // the latter of s390x
-		return appendValue(dst, line, number)
-	}
-	if old, ok := bytes.CutPrefix(key, []byte("processor ")); ok { // s390x: "processor 3: version = …"
-		dst = append(dst, "processor "...)
-		dst = strconv.AppendInt(dst, int64(number), 10)
-		return append(dst, line[len("processor ")+len(old):]...)
-	}
-	return append(dst, line...)
+	return &blocks[i]
 }
 
 // cutKey is what stands before the colon of a line, without the blanks that align it.
@@ -149,12 +132,6 @@ func valueStart(line []byte) int {
 		start++
 	}
 	return start
-}
-
-// lineValue is the number that a line has for its value.
-func lineValue(line []byte) uint64 {
-	n, _ := number(line[valueStart(line):])
-	return n
 }
 
 // appendValue appends a "key : value" line with another value, and with the blanks of the old one.

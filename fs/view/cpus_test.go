@@ -132,17 +132,19 @@ func bigHost(t testing.TB, n int) *host.Snapshot {
 				cpuinfo = appendValue(cpuinfo, line, (n+1)/2)
 			case "core id":
 				cpuinfo = appendValue(cpuinfo, line, cpu/2)
+			case "processor":
+				cpuinfo = appendValue(cpuinfo, line, cpu)
 			default:
-				cpuinfo = appendBlockLine(cpuinfo, line, cpu)
+				cpuinfo = append(cpuinfo, line...)
 			}
 		}
 		row := cpuColumns{uint64(1000 + cpu), 1, uint64(cpu), 90000, 2, 3, 4, 5, 6, 7}
 		for i := range sum {
 			sum[i] += row[i]
 		}
-		rows = appendColumns(fmt.Appendf(rows, "cpu%d", cpu), len(row), row)
+		rows = appendColumns(fmt.Appendf(rows, "cpu%d", cpu), len(row), &row)
 	}
 	h.Cpuinfo = host.ParseCpuinfo(cpuinfo)
-	h.Stat = slices.Concat(appendColumns([]byte("cpu "), len(sum), sum), rows, rest)
+	h.Stat = slices.Concat(appendColumns([]byte("cpu "), len(sum), &sum), rows, rest)
 	return h
 }

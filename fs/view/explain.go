@@ -88,14 +88,19 @@ func explainMeminfo(h *host.Snapshot, c *Container) (numbers []Number) {
 	for rest := h.Meminfo; len(rest) > 0; {
 		var line []byte
 		line, rest = cutLine(rest)
-		f, ok := parseMeminfoLine(line)
-		row := rows.find(f.key)
-		if !ok || row == nil || !row.applies(c) {
+		key := meminfoKey(line)
+		row := rows.find(key)
+		if row == nil || !row.applies(c) {
+			continue
+		}
+		value := line[meminfoStart(line, key):]
+		_, digits := number(value)
+		if digits == 0 {
 			continue
 		}
 		n := row.explain(m, c)
-		n.Key, n.Unit = string(f.key), "pages"
-		if len(f.line) > f.end && f.line[f.end] == ' ' {
+		n.Key, n.Unit = string(key), "pages"
+		if digits < len(value) && value[digits] == ' ' {
 			n.Unit = "kB"
 		}
 		numbers = append(numbers, n)

@@ -19,13 +19,12 @@ func Meminfo(dst []byte, h *host.Snapshot, c *Container) []byte {
 	for rest := h.Meminfo; len(rest) > 0; {
 		var line []byte
 		line, rest = cutLine(rest)
-		f, ok := parseMeminfoLine(line)
-		row := rows.find(f.key)
-		if !ok || row == nil || !row.applies(c) {
+		key := meminfoKey(line)
+		if row := rows.find(key); row != nil && row.applies(c) {
+			dst = appendMeminfo(dst, line, key, row.number(m, c))
+		} else {
 			dst = append(dst, line...)
-			continue
 		}
-		dst = f.appendWith(dst, row.number(m, c))
 	}
 	return dst
 }
@@ -38,45 +37,49 @@ func hasMemory(c *Container) bool { return c != nil && c.Memory != nil && len(c.
 // fs/proc/meminfo.c is a name padded to 16 columns and a number of 8, or as many columns in another split.
 const meminfoEnd = 24
 
-// A meminfoLine is one "Key:   number[ kB]" line.
-type meminfoLine struct {
-	line       []byte
-	key        []byte // without the colon
-	value      uint64
-	start, end int // of the digits
+// meminfoKey is what stands before the colon of a "Key:   number[ kB]" line, nil if there is none.
+func meminfoKey(line []byte) []byte {
+	if i := bytes.IndexByte(line, ':'); i >= 0 {
+		return line[:i]
+	}
+	return nil
 }
 
-func parseMeminfoLine(line []byte) (f meminfoLine, ok bool) {
-	colon := bytes.IndexByte(line, ':')
-	if colon < 0 {
-		return f, false
+// meminfoStart is where the number of the line of a key starts.
+func meminfoStart(line, key []byte) int {
+	start := len(key) + 1
+	for start < len(line) && line[start] == ' ' {
+		start++
 	}
-	f = meminfoLine{line: line, key: line[:colon], start: colon + 1}
-	for f.start < len(line) && line[f.start] == ' ' {
-		f.start++
-	}
-	var digits int
-	f.value, digits = number(line[f.start:])
-	f.end = f.start + digits
-	return f, digits > 0
+	return start
 }
 
-// appendWith appends the line with another number, right-aligned in the field of the old one.
-func (f *meminfoLine) appendWith(dst []byte, value uint64) []byte {
+// appendMeminfo appends the line of a key with another number, right-aligned in the field of the old one. A line without
+// a number stays.
+func appendMeminfo(dst, line, key []byte, value uint64) []byte {
+	start := meminfoStart(line, key)
+	end := start
+	for end < len(line) && isDigit(line[end]) {
+		end++
+	}
+	if end == start {
+		return append(dst, line...)
+	}
+	tail := line[end:]
 	var buf [20]byte
 	digits := strconv.AppendUint(buf[:0], value, 10)
-	// The number's field, and the first column that it may take when it is too long for the field.
-	end, first := f.end, max(len(f.key)+2, 16)
+	// The first column that a number may take which is too long for the field of the old one.
+	first := max(len(key)+2, 16)
 	if end > meminfoEnd {
-		end, first = meminfoEnd, f.start
+		end, first = meminfoEnd, start
 	}
-	start := max(end-len(digits), first)
-	dst = append(append(dst, f.key...), ':')
-	for range start - len(f.key) - 1 {
+	column := max(end-len(digits), first)
+	dst = append(dst, line[:min(column, start)]...)
+	for range column - start {
 		dst = append(dst, ' ')
 	}
 	dst = append(dst, digits...)
-	return append(dst, f.line[f.end:]...)
+	return append(dst, tail...)
 }
 
 // hostMemory are the numbers of the machine's /proc/meminfo, or a node's, that a container's are held against, in bytes.
@@ -94,34 +97,40 @@ func parseHostMemory(meminfo []byte) (m hostMemory) {
 		var line []byte
 		line, meminfo = cutLine(meminfo)
 		_, line = cutNode(line)
-		f, ok := parseMeminfoLine(line)
-		if !ok {
+		key := meminfoKey(line)
+		to, unit := &m.total, uint64(1024)
+		switch string(key) {
+		case "MemTotal":
+		case "MemFree":
+			to = &m.free
+		case "MemAvailable":
+			to = &m.available
+		case "SwapTotal":
+			to = &m.swapTotal
+		case "SwapFree":
+			to = &m.swapFree
+		case "Hugepagesize":
+			to = &m.hugeSize
+		case "Hugetlb":
+			to = &m.hugetlb
+		case "HugePages_Total":
+			to, unit = &m.hugeTotal, 1
+		case "HugePages_Free":
+			to, unit = &m.hugeFree, 1
+		case "HugePages_Rsvd":
+			to, unit = &m.hugeReserved, 1
+		case "HugePages_Surp":
+			to, unit = &m.hugeSurplus, 1
+		default:
 			continue
 		}
-		bytes := min(f.value, 1<<50) << 10
-		switch string(f.key) {
-		case "MemTotal":
-			m.total = bytes
-		case "MemFree":
-			m.free = bytes
-		case "MemAvailable":
-			m.available = bytes
-		case "SwapTotal":
-			m.swapTotal = bytes
-		case "SwapFree":
-			m.swapFree = bytes
-		case "Hugepagesize":
-			m.hugeSize = bytes
-		case "Hugetlb":
-			m.hugetlb = bytes
-		case "HugePages_Total":
-			m.hugeTotal = f.value
-		case "HugePages_Free":
-			m.hugeFree = f.value
-		case "HugePages_Rsvd":
-			m.hugeReserved = f.value
-		case "HugePages_Surp":
-			m.hugeSurplus = f.value
+		n, digits := number(line[meminfoStart(line, key):])
+		switch {
+		case digits == 0:
+		case unit == 1:
+			*to = n
+		default:
+			*to = min(n, 1<<50) * unit
 		}
 	}
 	return m
@@ -280,17 +289,18 @@ func commitLimit(total, swap uint64, o host.Overcommit) uint64 {
 	return total/page*min(o.Ratio, 1000)/100*page + swap
 }
 
-// hugePages are the pages of the default huge page size, and the size of those of all sizes, in bytes.
+// hugePages are the pages of the default huge page size, that size, and the size of the pages of all sizes, in bytes.
 type hugePages struct {
 	total, free, reserved, surplus uint64
-	bytes                          uint64
+	size, bytes                    uint64
 	path                           string // of the level that limits the default size
 	level                          int    // hugetlb, or machine
 }
 
 // newHugePages takes the container's numbers where the hugetlb controller limits the default size, else the machine's.
 func newHugePages(h *hostMemory, limits []cgroup.Hugetlb) hugePages {
-	p := hugePages{total: h.hugeTotal, free: h.hugeFree, reserved: h.hugeReserved, surplus: h.hugeSurplus, level: machine}
+	p := hugePages{total: h.hugeTotal, free: h.hugeFree, reserved: h.hugeReserved, surplus: h.hugeSurplus, size: h.hugeSize,
+		level: machine}
 	others, othersLimited := uint64(0), false
 	for i := range limits {
 		l := &limits[i]

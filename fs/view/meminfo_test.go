@@ -274,9 +274,11 @@ func TestMeminfoLayout(t *testing.T) {
 		{"HugePages_Total:   1234567\n", 123456, "HugePages_Total:   123456\n"},
 		{"HardwareCorrupted:     4 kB\n", 0, "HardwareCorrupted:     0 kB\n"},
 		{"Odd: 5 kB", 12, "Odd:            12 kB"},
+		{"Odd:", 12, "Odd:"},
+		{"Odd: -5 kB", 12, "Odd: -5 kB"},
 	} {
-		f, ok := parseMeminfoLine([]byte(test.line))
-		if got := string(f.appendWith(nil, test.value)); !ok || got != test.want {
+		line := []byte(test.line)
+		if got := string(appendMeminfo(nil, line, meminfoKey(line), test.value)); got != test.want {
 			t.Errorf("%q with %d: got %q, want %q", test.line, test.value, got, test.want)
 		}
 	}

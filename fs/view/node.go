@@ -52,13 +52,18 @@ func (c *Container) onlyNode(node int, h *host.Snapshot) bool {
 
 // filterNodes rewrites a list of nodes to those that keep wants. What is no list passes through.
 func filterNodes(dst, text []byte, keep func(node int) bool) []byte {
-	var buf [64]int
-	nodes, err := cgroup.ParseCPUList(buf[:0], text)
-	if err != nil {
+	list, out := readList(text), listWriter{dst: dst}
+	for r, ok := list.next(); ok; r, ok = list.next() {
+		for node := r.first; node <= r.last; node++ {
+			if keep(node) {
+				out.add(node)
+			}
+		}
+	}
+	if list.bad {
 		return append(dst, text...)
 	}
-	nodes = slices.DeleteFunc(nodes, func(node int) bool { return !keep(node) })
-	return append(cgroup.AppendCPUList(dst, nodes), '\n')
+	return append(out.end(), '\n')
 }
 
 // NodesVisible rewrites node/online: the nodes that the container sees.
@@ -128,16 +133,13 @@ func NodeMeminfo(dst, text []byte, node int, h *host.Snapshot, c *Container) []b
 		var line []byte
 		line, rest = cutLine(rest)
 		prefix, tail := cutNode(line)
-		f, ok := parseMeminfoLine(tail)
-		value, known := uint64(0), false
-		if ok {
-			value, known = nodeRow(f.key, m, c, &rows)
-		}
+		key := meminfoKey(tail)
+		value, known := nodeRow(key, m, c, &rows)
 		if !known {
 			dst = append(dst, line...)
 			continue
 		}
-		dst = f.appendWith(append(dst, prefix...), value)
+		dst = appendMeminfo(append(dst, prefix...), tail, key, value)
 	}
 	return dst
 }
@@ -206,7 +208,7 @@ func newNodeMemory(own hostMemory, node int, h *host.Snapshot, c *Container) mem
 		return m
 	}
 	all := newMemory(h, c)
-	own.hugeSize = parseHostMemory(h.Meminfo).hugeSize // a node's file does not say it
+	own.hugeSize = all.huge.size // a node's file does not say it
 	m.total.bytes = min(own.total, all.total.bytes)
 	m.swapTotal, m.swapAccounted = all.swapTotal, all.swapAccounted
 	m.huge = newHugePages(&own, c.Memory.Hugetlb)

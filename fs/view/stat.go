@@ -17,7 +17,7 @@ const statColumns = 10
 type cpuColumns [statColumns]uint64
 
 // columns gives a row its places; the ones that no cgroup counts are 0.
-func (r CPURow) columns() cpuColumns {
+func (r *CPURow) columns() cpuColumns {
 	return cpuColumns{0: r.User, 1: r.Nice, 2: r.System, 3: r.Idle, 7: r.Steal}
 }
 
@@ -40,12 +40,14 @@ func Stat(dst []byte, h *host.Snapshot, c *Container) []byte {
 		var line []byte
 		line, rest = cutLine(rest)
 		key, values := cutField(line)
-		switch {
-		case len(c.CPUs) > 0 && isCPURow(key):
+		if len(c.CPUs) > 0 && isCPURow(key) {
 			if !cpusDone {
 				dst = appendCPURows(dst, h.Stat, countFields(values), c)
 				cpusDone = true
 			}
+			continue
+		}
+		switch {
 		case c.Policy.Interrupts == policy.Zero && countsInterrupts(key):
 			dst = appendZeros(dst, key, values)
 		case c.Load != nil && string(key) == "procs_running":
@@ -73,8 +75,13 @@ func countsInterrupts(key []byte) bool {
 // appendZeros appends a line with a 0 in the place of each value.
 func appendZeros(dst, key, values []byte) []byte {
 	dst = append(dst, key...)
-	for range countFields(values) {
-		dst = append(dst, " 0"...)
+	between := true
+	for _, c := range values {
+		blank := isBlank(c)
+		if between && !blank {
+			dst = append(dst, ' ', '0')
+		}
+		between = blank
 	}
 	return append(dst, '\n')
 }
@@ -96,36 +103,38 @@ func appendCPURows(dst, stat []byte, columns int, c *Container) []byte {
 				sum[i] = min(add(sum[i], row[i]), math.MaxInt64)
 			}
 		}
-		dst = appendColumns(dst, columns, sum)
+		dst = appendColumns(dst, columns, &sum)
 		for i, cpu := range c.CPUs {
 			dst = append(dst, "cpu"...)
 			dst = strconv.AppendInt(dst, int64(c.Number(i)), 10)
-			dst = appendColumns(dst, columns, rows.find(cpu))
+			row := rows.find(cpu)
+			dst = appendColumns(dst, columns, &row)
 		}
 		return dst
 	}
-	dst = appendColumns(dst, columns, c.Times.Total.columns())
+	total := c.Times.Total.columns()
+	dst = appendColumns(dst, columns, &total)
 	for i := range c.CPUs {
 		// CPUs alone says how many there are; a row that the ledger does not have yet has counted nothing.
-		var row CPURow
+		var row cpuColumns
 		if i < len(c.Times.Rows) {
-			row = c.Times.Rows[i]
+			row = c.Times.Rows[i].columns()
 		}
 		dst = append(dst, "cpu"...)
 		dst = strconv.AppendInt(dst, int64(c.Number(i)), 10)
-		dst = appendColumns(dst, columns, row.columns())
+		dst = appendColumns(dst, columns, &row)
 	}
 	return dst
 }
 
-func appendColumns(dst []byte, columns int, row cpuColumns) []byte {
+func appendColumns(dst []byte, columns int, row *cpuColumns) []byte {
 	for i := range columns {
-		var n uint64
-		if i < len(row) {
-			n = row[i]
+		if i >= len(row) || row[i] == 0 { // most are
+			dst = append(dst, ' ', '0')
+			continue
 		}
 		dst = append(dst, ' ')
-		dst = strconv.AppendUint(dst, n, 10)
+		dst = strconv.AppendUint(dst, row[i], 10)
 	}
 	return append(dst, '\n')
 }
@@ -133,8 +142,15 @@ func appendColumns(dst []byte, columns int, row cpuColumns) []byte {
 // isCPURow says whether the first field of a line is "cpu" or "cpuN".
 func isCPURow(key []byte) bool {
 	n, ok := bytes.CutPrefix(key, []byte("cpu"))
-	_, digits := number(n)
-	return ok && digits == len(n)
+	if !ok {
+		return false
+	}
+	for _, c := range n {
+		if !isDigit(c) {
+			return false
+		}
+	}
+	return true
 }
 
 func countFields(line []byte) (n int) {

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/scopefs/scopefs/cgroup"
 	"github.com/scopefs/scopefs/fs/host"
 	"github.com/scopefs/scopefs/fs/policy"
 )
@@ -46,12 +45,19 @@ func CPUList(dst, text []byte, _ int, _ *host.Snapshot, c *Container) []byte {
 	if c == nil || len(c.CPUs) == 0 {
 		return append(dst, text...)
 	}
-	var buf [64]int
-	cpus, err := cgroup.ParseCPUList(buf[:0], text)
-	if err != nil {
+	list, out := readList(text), listWriter{dst: dst}
+	i := 0 // of the first visible CPU that is not below the range
+	for r, ok := list.next(); ok; r, ok = list.next() {
+		for ; i < len(c.CPUs) && c.CPUs[i] <= r.last; i++ {
+			if c.CPUs[i] >= r.first {
+				out.add(c.Number(i))
+			}
+		}
+	}
+	if list.bad {
 		return append(dst, text...)
 	}
-	return appendNewline(cgroup.AppendCPUList(dst, c.numbers(cpus)), text)
+	return appendNewline(out.end(), text)
 }
 
 // CPUNumbers rewrites numbers with blanks between them, such as affected_cpus of cpufreq, in the same way.
@@ -101,14 +107,17 @@ func CPUMask(dst, text []byte, _ int, _ *host.Snapshot, c *Container) []byte {
 		dst = append(dst, digit)
 	}
 	out := dst[start:]
-	for cpu := 0; maskDigit(mask, cpu) >= 0; cpu++ {
-		if hexDigit(mask[maskDigit(mask, cpu)])>>(cpu%4)&1 == 0 {
+	for i, cpu := range c.CPUs {
+		at := maskDigit(mask, cpu)
+		if at < 0 {
+			break
+		}
+		if hexDigit(mask[at])>>(cpu%4)&1 == 0 {
 			continue
 		}
-		if called, ok := c.CPUNumber(cpu); ok {
-			digit := &out[maskDigit(out, called)] // there is one: no CPU is called by a higher number than its own
-			*digit = "0123456789abcdef"[hexDigit(*digit)|1<<(called%4)]
-		}
+		called := c.Number(i)
+		digit := &out[maskDigit(out, called)] // there is one: no CPU is called by a higher number than its own
+		*digit = "0123456789abcdef"[hexDigit(*digit)|1<<(called%4)]
 	}
 	return appendNewline(dst, text)
 }
@@ -150,17 +159,6 @@ func NoCPUs(dst, text []byte, _ int, _ *host.Snapshot, c *Container) []byte {
 		return append(dst, text...)
 	}
 	return append(dst, '\n')
-}
-
-// numbers turns ascending physical CPUs into what the visible ones of them are called, in place.
-func (c *Container) numbers(cpus []int) []int {
-	seen := cpus[:0]
-	for _, cpu := range cpus {
-		if number, ok := c.CPUNumber(cpu); ok {
-			seen = append(seen, number)
-		}
-	}
-	return seen
 }
 
 // appendNewline ends dst as text ends.

@@ -1,9 +1,11 @@
 package view
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"path"
+	"strings"
 	"testing"
 	"time"
 
@@ -115,28 +117,99 @@ func TestNumber(t *testing.T) {
 }
 
 func TestRenderersAllocateNothing(t *testing.T) {
+	check := func(what string, render func(dst []byte) []byte) {
+		t.Helper()
+		buf := render(nil)
+		if n := testing.AllocsPerRun(20, func() { buf = render(buf[:0]) }); n != 0 {
+			t.Errorf("%s: %v allocations", what, n)
+		}
+	}
 	for _, f := range readFixtures(t) {
 		for name, c := range f.containers {
 			for _, r := range renderers {
-				buf := r.render(nil, f.host, c)
-				if n := testing.AllocsPerRun(20, func() { buf = r.render(buf[:0], f.host, c) }); n != 0 {
-					t.Errorf("%s, container %s: %s: %v allocations", f.name, name, r.file, n)
-				}
+				check(f.name+" "+name+" "+r.file, func(dst []byte) []byte { return r.render(dst, f.host, c) })
 			}
 		}
+	}
+	for _, size := range []int{2, 1024} {
+		h, c := bigMachine(t, size)
+		for _, r := range renderers {
+			check(fmt.Sprintf("%d CPUs: %s", size, r.file), func(dst []byte) []byte { return r.render(dst, h, c) })
+		}
+		for _, r := range bigRewrites(t, size) {
+			check(fmt.Sprintf("%d CPUs: %s", size, r.name), func(dst []byte) []byte { return r.rewrite(dst, r.text, r.number, h, c) })
+		}
+	}
+}
+
+// bigMachine is a machine of a number of CPUs, and a container that uses all of it, so that every row is its own.
+func bigMachine(t testing.TB, size int) (*host.Snapshot, *Container) {
+	t.Helper()
+	h := bigHost(t, size)
+	h.Nodes = []host.Node{{ID: 0, CPUs: h.OnlineCPUs[:size/2]}, {ID: 1, CPUs: h.OnlineCPUs[size/2:]}}
+	h.Stat = bytes.Replace(h.Stat, []byte("\nctxt"), append(bytes.Repeat([]byte(" 0"), 100*size), "\nctxt"...), 1)
+	c := readFixture(t, "testdata/linux-6.1-x86_64.txtar").containers["v2"]
+	c.CPUs, c.Times = h.OnlineCPUs, &CPUTimes{Rows: make([]CPURow, size)}
+	c.IO = &IO{IO: cgroup.IO{Version: cgroup.V2}, Read: 1 << 30, Written: 1 << 30}
+	for minor := range uint32(4) {
+		d := cgroup.DeviceIO{Device: cgroup.Device{Major: 8, Minor: 16 * minor}}
+		d.Reads.Requests, d.Reads.Bytes = 1000, 4096000
+		c.IO.Devices = append(c.IO.Devices, d)
+	}
+	for i := range c.Times.Rows {
+		c.Times.Rows[i] = CPURow{User: 123456, Nice: 1, System: 23456, Idle: 34567890, Steal: 12}
+	}
+	c.Events = &cgroup.MemoryEvents{Version: cgroup.V2}
+	for i := range c.Events.Known {
+		c.Events.Known[i] = true
+	}
+	return h, c
+}
+
+// A bigRewrite is a file below /sys/devices/system of a bigMachine.
+type bigRewrite struct {
+	name    string
+	rewrite Rewriter
+	text    []byte
+	number  int
+}
+
+func bigRewrites(t testing.TB, size int) []bigRewrite {
+	list := fmt.Appendf(nil, "0-%d\n", size-1)
+	mask := bytes.Repeat([]byte("ffffffff,"), max(size/32, 1))
+	mask[len(mask)-1] = '\n'
+	var numbers []byte
+	for cpu := range size {
+		numbers = fmt.Appendf(numbers, "%d ", cpu)
+	}
+	_, files := readNodes(t, "testdata/node/linux-6.1-v2.txtar")
+	return []bigRewrite{
+		{"a list", CPUList, list, -1}, {"a mask", CPUMask, mask, -1}, {"numbers", CPUNumbers, numbers, -1},
+		{"kernel_max", KernelMax, []byte("8191\n"), -1}, {"isolated", NoCPUs, list, -1},
+		{"node/online", NodesVisible, []byte("0-1\n"), -1}, {"node/possible", NodesPossible, []byte("0-63\n"), -1},
+		{"node/has_cpu", NodesWithCPU, []byte("0-1\n"), -1}, {"node/has_memory", NodesWithMemory, []byte("0-1\n"), -1},
+		{"node/node0/distance", NodeDistance, []byte("10 20\n"), 0},
+		{"node/node0/meminfo", NodeMeminfo, files["node0/meminfo"], 0},
+		{"node/node0/vmstat", NodeVmstat, files["node0/vmstat"], 0},
 	}
 }
 
 func BenchmarkRender(b *testing.B) {
 	for _, size := range []int{2, 1024} {
-		h := bigHost(b, size)
-		c := readFixture(b, "testdata/linux-6.1-x86_64.txtar").containers["v2"]
-		c.CPUs, c.Times = h.OnlineCPUs, &CPUTimes{Rows: make([]CPURow, size)}
-		for _, r := range renderers[:6] {
+		h, c := bigMachine(b, size)
+		for _, r := range renderers {
 			b.Run(fmt.Sprintf("%s/%d", path.Base(r.file), size), func(b *testing.B) {
 				var buf []byte
 				for b.Loop() {
 					buf = r.render(buf[:0], h, c)
+				}
+			})
+		}
+		for _, r := range bigRewrites(b, size) {
+			b.Run(fmt.Sprintf("%s/%d", strings.ReplaceAll(r.name, "/", "_"), size), func(b *testing.B) {
+				var buf []byte
+				for b.Loop() {
+					buf = r.rewrite(buf[:0], r.text, r.number, h, c)
 				}
 			})
 		}

@@ -1,6 +1,7 @@
 package view
 
 import (
+	"bytes"
 	"math"
 	"strconv"
 
@@ -22,60 +23,49 @@ func appendVMStat(dst, text []byte, h *host.Snapshot, m memory, c *Container) []
 	for rest := text; len(rest) > 0; {
 		var line []byte
 		line, rest = cutLine(rest)
-		key, values := cutField(line)
+		key, machine, ok := parseVMStat(line)
 		source := findVMStat(key, c)
-		field, end := cutField(values)
-		machine, digits := number(field)
-		if source.kind == vmstatMachine || digits == 0 || digits < len(field) {
+		if source == nil || !ok {
 			dst = append(dst, line...)
 			continue
 		}
-		dst = append(append(dst, key...), ' ')
+		dst = append(dst, line[:len(key)+1]...)
 		dst = strconv.AppendUint(dst, source.number(machine, h, m, c), 10)
-		dst = append(dst, end...)
+		dst = append(dst, '\n')
 	}
 	return dst
 }
 
-// A vmstatSource is where a row of /proc/vmstat is from.
-type vmstatSource struct {
-	kind  vmstatKind
-	row   *vmstatRow   // of vmstatMemory
-	event cgroup.Event // of vmstatEvent
+// parseVMStat reads a "key number" line; ok is false for any other.
+func parseVMStat(line []byte) (key []byte, n uint64, ok bool) {
+	end := bytes.IndexByte(line, ' ')
+	if end < 0 {
+		return line, 0, false
+	}
+	n, digits := number(line[end+1:])
+	return line[:end], n, digits > 0 && end+1+digits == len(line)-1 && line[len(line)-1] == '\n'
 }
 
-type vmstatKind uint8
-
-const (
-	vmstatMachine vmstatKind = iota
-	vmstatMemory
-	vmstatEvent
-	vmstatRead    // pgpgin
-	vmstatWritten // pgpgout
-)
-
-// findVMStat is the source of a row of a container.
-func findVMStat(key []byte, c *Container) vmstatSource {
-	if i, ok := vmstatIndex[string(key)]; ok {
-		if row := &vmstatRows[i]; row.of.applies(c) {
-			return vmstatSource{kind: vmstatMemory, row: row}
-		}
-		return vmstatSource{}
+// findVMStat is the source of a row of a container; nil: the machine's row stays.
+func findVMStat(key []byte, c *Container) *vmstatSource {
+	i, ok := vmstatIndex[string(key)]
+	if !ok {
+		return nil
 	}
-	if event, ok := cgroup.FindEvent(key); ok {
-		if c.Events != nil && c.Events.Known[event] || c.Policy.NoSwap && isSwapEvent(event) {
-			return vmstatSource{kind: vmstatEvent, event: event}
-		}
-		return vmstatSource{}
+	source := &vmstatSources[i]
+	known := false
+	switch source.kind {
+	case vmstatMemory:
+		known = source.row.of.applies(c)
+	case vmstatEvent:
+		known = c.Events != nil && c.Events.Known[source.event] || c.Policy.NoSwap && isSwapEvent(source.event)
+	case vmstatRead, vmstatWritten:
+		known = c.IO != nil
 	}
-	switch {
-	case c.IO == nil:
-	case string(key) == "pgpgin":
-		return vmstatSource{kind: vmstatRead}
-	case string(key) == "pgpgout":
-		return vmstatSource{kind: vmstatWritten}
+	if !known {
+		return nil
 	}
-	return vmstatSource{}
+	return source
 }
 
 // isSwapEvent says whether a counter is of pages that go to swap or come from there.
@@ -88,7 +78,7 @@ func isSwapEvent(event cgroup.Event) bool {
 }
 
 // number is the container's number of a row; machine is what the machine's has.
-func (s vmstatSource) number(machine uint64, h *host.Snapshot, m memory, c *Container) (n uint64) {
+func (s *vmstatSource) number(machine uint64, h *host.Snapshot, m memory, c *Container) (n uint64) {
 	switch s.kind {
 	case vmstatMemory:
 		n = s.row.number(h, m, c)
@@ -104,8 +94,6 @@ func (s vmstatSource) number(machine uint64, h *host.Snapshot, m memory, c *Cont
 		n = c.IO.Read >> 10
 	case vmstatWritten:
 		n = c.IO.Written >> 10
-	case vmstatMachine:
-		n = machine
 	}
 	return min(n, math.MaxInt64)
 }
@@ -116,11 +104,9 @@ func explainVMStat(h *host.Snapshot, c *Container) (numbers []Number) {
 	for rest := h.VMStat; len(rest) > 0; {
 		var line []byte
 		line, rest = cutLine(rest)
-		key, values := cutField(line)
+		key, machine, ok := parseVMStat(line)
 		source := findVMStat(key, c)
-		field, _ := cutField(values)
-		machine, digits := number(field)
-		if source.kind == vmstatMachine || digits == 0 || digits < len(field) {
+		if source == nil || !ok {
 			continue
 		}
 		n := source.explain(m, c)
@@ -131,7 +117,7 @@ func explainVMStat(h *host.Snapshot, c *Container) (numbers []Number) {
 }
 
 // explain is a row's source, without key and value.
-func (s vmstatSource) explain(m memory, c *Container) (n Number) {
+func (s *vmstatSource) explain(m memory, c *Container) (n Number) {
 	switch s.kind {
 	case vmstatMemory:
 		n = s.row.of.explain(m, c)
@@ -158,7 +144,6 @@ func (s vmstatSource) explain(m memory, c *Container) (n Number) {
 		case s.kind == vmstatWritten:
 			n.Source = "io.stat wbytes"
 		}
-	case vmstatMachine:
 	}
 	return n
 }

@@ -1,6 +1,9 @@
 package view
 
-import "github.com/scopefs/scopefs/fs/host"
+import (
+	"github.com/scopefs/scopefs/cgroup"
+	"github.com/scopefs/scopefs/fs/host"
+)
 
 // A vmstatRow is a row of /proc/vmstat that says what one or two of meminfo say.
 type vmstatRow struct {
@@ -90,12 +93,38 @@ var vmstatRows = [...]vmstatRow{
 // uncounted is the source of a row that meminfo does not have by itself.
 var uncounted = meminfoRow{value: zero, rule: ruleNone}
 
-var vmstatIndex = func() map[string]int {
-	index := make(map[string]int, len(vmstatRows))
-	for i := range vmstatRows {
-		index[vmstatRows[i].key] = i
+// A vmstatSource is where the number of a row of /proc/vmstat is from.
+type vmstatSource struct {
+	kind  vmstatKind
+	row   *vmstatRow   // of vmstatMemory
+	event cgroup.Event // of vmstatEvent
+}
+
+type vmstatKind uint8
+
+const (
+	vmstatMemory vmstatKind = iota
+	vmstatEvent
+	vmstatRead    // pgpgin
+	vmstatWritten // pgpgout
+)
+
+// vmstatSources are the sources of all rows that can be a container's, and vmstatIndex where each key has its own.
+var vmstatSources, vmstatIndex = func() (sources []vmstatSource, index map[string]int) {
+	index = map[string]int{}
+	add := func(key string, source vmstatSource) {
+		index[key] = len(sources)
+		sources = append(sources, source)
 	}
-	return index
+	for e := range cgroup.Event(cgroup.EventCount) {
+		add(e.String(), vmstatSource{kind: vmstatEvent, event: e})
+	}
+	add("pgpgin", vmstatSource{kind: vmstatRead})
+	add("pgpgout", vmstatSource{kind: vmstatWritten})
+	for i := range vmstatRows {
+		add(vmstatRows[i].key, vmstatSource{kind: vmstatMemory, row: &vmstatRows[i]})
+	}
+	return sources, index
 }()
 
 func rowOf(key string) *meminfoRow { return &meminfoRows[meminfoIndex[key]] }

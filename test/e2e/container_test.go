@@ -170,9 +170,13 @@ func (c *container) outside(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// run runs a command in the container to its end and returns what it printed.
+// maxAge is how old what a reader is shown may be, if nothing else is said.
+const maxAge = 5 * time.Millisecond
+
+// run runs a command in the container to its end and returns what it printed. What it reads is not older than the call.
 func (c *container) run(args ...string) string {
 	c.t.Helper()
+	time.Sleep(maxAge)
 	return start(c.t, patience, c.command(args...)).wait()
 }
 

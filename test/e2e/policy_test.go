@@ -270,6 +270,45 @@ func TestPolicyReload(t *testing.T) {
 	})
 }
 
+// TestMaxAge has readers share what was read within a second, and then nothing.
+func TestMaxAge(t *testing.T) {
+	t.Parallel()
+	d := startConfigured(t, "max_age = \"1s\"\n")
+	g := newGroup(t).memory(256 * miB)
+	c := startContainer(t, d, g, options{bind: ownTree})
+	total := func() int64 {
+		t.Helper()
+		return parseMeminfo(t, readFile(t, d.mount+"/c/"+c.id+"/proc/meminfo"))["MemTotal"]
+	}
+	shared := false
+	for mib := int64(200); !shared && mib < 220; mib += 2 {
+		g.memory(mib * miB)
+		var began time.Time // no later than the reading that is shown
+		for deadline := time.Now().Add(timeout(patience)); ; {
+			if began = time.Now(); total() == mib*miB {
+				break
+			}
+			if began.After(deadline) {
+				t.Fatalf("a limit of %d MiB is not shown", mib)
+			}
+		}
+		g.memory((mib + 1) * miB)
+		got := total()
+		if shared = time.Since(began) < time.Second; shared && got != mib*miB {
+			t.Errorf("MemTotal is %d, and was %d less than a second ago", got, mib*miB)
+		}
+	}
+	if !shared {
+		t.Error("ten times two reads took more than a second")
+	}
+	d.configure(t, "max_age = \"0\"\n")
+	for mib := int64(100); mib < 120; mib++ {
+		if g.memory(mib * miB); total() != mib*miB {
+			t.Errorf("without sharing MemTotal is %d, want %d MiB", total(), mib)
+		}
+	}
+}
+
 // TestPolicyHangupIgnored starts a daemon as under nohup(1): SIGHUP does nothing.
 func TestPolicyHangupIgnored(t *testing.T) {
 	t.Parallel()
