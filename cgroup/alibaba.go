@@ -2,21 +2,14 @@ package cgroup
 
 import "bytes"
 
-// alibabaFiles are what the kernels of Alibaba Cloud Linux (4.19 and later, CONFIG_SCHED_SLI) add to the cpuacct controller
-// of cgroup v1. Both are nil elsewhere.
+// The kernels of Alibaba Cloud Linux (4.19 and later, CONFIG_SCHED_SLI) add two files to the cpuacct controller of cgroup
+// v1: cpuacct.proc_stat and cpuacct.enable_sli, which says whether load averages are kept; kernels without the switch
+// always do.
 //
 // Of cpuacct.proc_stat the split of the CPU time is better than what other kernels have, as it knows nice and is scaled to
 // the precise run time, and so are the load averages, which need no sampler. Its idle, iowait and steal are not used: they
 // are of the whole cpuset, however few CPUs the quota leaves visible, and its steal counts waiting for other containers
 // too, so that they do not add up to the time of the visible CPUs. irq and softirq are not a part of the run time.
-type alibabaFiles struct {
-	stat *file // cpuacct.proc_stat
-	sli  *file // cpuacct.enable_sli: whether load averages are kept; kernels without the switch always do
-}
-
-func newAlibabaFiles(d *dir) alibabaFiles {
-	return alibabaFiles{stat: d.file("cpuacct.proc_stat"), sli: d.file("cpuacct.enable_sli")}
-}
 
 // Load is the load of a cgroup and those below it, where the kernel keeps one.
 type Load struct {
@@ -31,27 +24,27 @@ func (g *Group) ReadLoad() (load Load, ok bool, err error) {
 	if err := g.check(); err != nil {
 		return Load{}, false, err
 	}
-	f := &g.cpu.usage.alibaba
-	if f.stat == nil {
+	d := g.own[cpuacct]
+	if d == nil {
 		return Load{}, false, nil
 	}
 	s := getScratch()
 	defer s.put()
-	stat, ok, err := f.read(s)
+	stat, ok, err := d.readProcStat(s)
 	if !ok || !stat.hasLoad {
 		return Load{}, false, err
 	}
 	// Read behind the other, which is missing on other kernels.
-	on, switched, err := parse(f.sli, s, parseNumber)
+	on, switched, err := d.number(enableSLI, s, parseNumber)
 	if err != nil || switched && on == 0 {
 		return Load{}, false, err
 	}
 	return stat.load, true, nil
 }
 
-// readUsage takes the split of the CPU time over into c; ok is false without one, and while there is nothing to split.
-func (f *alibabaFiles) readUsage(s *scratch, c *CPU) (ok bool, err error) {
-	stat, ok, err := f.read(s)
+// readSplit takes the split of the CPU time over into c; ok is false without one, and while there is nothing to split.
+func (d *dir) readSplit(s *scratch, c *CPU) (ok bool, err error) {
+	stat, ok, err := d.readProcStat(s)
 	if !ok || stat.user+stat.nice+stat.system == 0 {
 		return false, err
 	}
@@ -59,14 +52,25 @@ func (f *alibabaFiles) readUsage(s *scratch, c *CPU) (ok bool, err error) {
 	return true, nil
 }
 
-func (f *alibabaFiles) read(s *scratch) (stat procStat, ok bool, err error) {
-	text, err := f.stat.read(s)
+// readProcStat reads cpuacct.proc_stat; ok is false where it is missing. Which files the controller has is up to the
+// kernel, so that a cgroup which is there all the while and lacks it speaks for all.
+func (d *dir) readProcStat(s *scratch) (stat procStat, ok bool, err error) {
+	if d.fs.noSLI.Load() {
+		return procStat{}, false, nil
+	}
+	text, err := d.read(procStatistics, s)
 	if err == errMissing {
+		if _, ok, err := d.number(cpuacctUsage, s, parseNumber); ok && err == nil {
+			// Not missing in an older directory: that would have been noticed just now.
+			if _, err := d.read(procStatistics, s); err == errMissing {
+				d.fs.noSLI.Store(true)
+			}
+		}
 		return procStat{}, false, nil
 	}
 	if err == nil {
 		if err = stat.parse(text); err != nil {
-			err = f.stat.wrap("parse", err)
+			err = d.wrap("parse", procStatistics, err)
 		}
 	}
 	return stat, err == nil, err

@@ -13,7 +13,7 @@ const procStatDir = "sys/fs/cgroup/cpu,cpuacct/kubepods/pod1/app"
 // readLoad looks again where a file was missing, or there, a moment ago.
 func readLoad(t *testing.T, g *Group) (Load, bool) {
 	t.Helper()
-	time.Sleep(missingFor)
+	time.Sleep(recheck)
 	load, ok, err := g.ReadLoad()
 	if err != nil {
 		t.Fatal(err)

@@ -4,133 +4,123 @@ import (
 	"bytes"
 	"fmt"
 	"math"
+	"math/bits"
 )
-
-// cpuFiles are the files of the cpu and cpuacct controllers along a Group's path.
-type cpuFiles struct {
-	version    Version
-	setVersion Version // of the cpuset controller
-	levels     []cpuLevelFiles
-	usage      usageFiles
-}
-
-type cpuLevelFiles struct {
-	path          string
-	max           *file // v2: cpu.max
-	quota, period *file // v1
-	stat          *file
-	weight        *file // cpu.weight | cpu.shares
-}
-
-// usageFiles say what the Group itself used.
-type usageFiles struct {
-	version                       Version
-	path                          string
-	stat                          *file // v2: cpu.stat
-	total, user, sys, ticks, each *file // v1, cpuacct.*
-	alibaba                       alibabaFiles
-}
-
-func newCPUFiles(levels []level, version Version, usage []level, usageVersion Version) cpuFiles {
-	c := cpuFiles{version: version, usage: usageFiles{version: usageVersion}}
-	for _, l := range levels {
-		files := cpuLevelFiles{path: l.path, stat: l.dir.file("cpu.stat")}
-		if version == V2 {
-			files.max = l.dir.file("cpu.max")
-			files.weight = l.dir.file("cpu.weight")
-		} else {
-			files.quota = l.dir.file("cpu.cfs_quota_us")
-			files.period = l.dir.file("cpu.cfs_period_us")
-			files.weight = l.dir.file("cpu.shares")
-		}
-		c.levels = append(c.levels, files)
-	}
-	u := &c.usage
-	switch usageVersion {
-	case V2:
-		u.path = usage[0].path
-		u.stat = usage[0].dir.file("cpu.stat")
-	case V1:
-		d := usage[0].dir
-		u.path = usage[0].path
-		u.total = d.file("cpuacct.usage")
-		u.user = d.file("cpuacct.usage_user")
-		u.sys = d.file("cpuacct.usage_sys")
-		u.ticks = d.file("cpuacct.stat")
-		u.each = d.file("cpuacct.usage_all")
-		u.alibaba = newAlibabaFiles(d)
-	}
-	return c
-}
 
 // ReadCPU fills c, whose slice of levels is reused. c.Set is shared and must not be changed.
 func (g *Group) ReadCPU(c *CPU) error {
-	*c = CPU{Levels: c.Levels[:0], LimitVersion: g.cpu.version, SetVersion: g.cpu.setVersion}
+	*c = CPU{Levels: c.Levels[:0], LimitVersion: g.own[cpu].interfaceVersion(), SetVersion: g.own[cpuset].interfaceVersion()}
 	if err := g.check(); err != nil {
 		return err
 	}
 	s := getScratch()
 	defer s.put()
-	for i := range g.cpu.levels {
-		if err := g.cpu.readLevel(&g.cpu.levels[i], s, c); err != nil {
-			return err
-		}
-	}
-	if err := g.cpu.usage.read(s, c); err != nil {
+	binding, err := g.readLevels(s, c)
+	if err != nil {
 		return err
 	}
-	set, path, err := g.cpus.read(s)
-	c.Set, c.SetPath = set, path
+	var usage cpuStat
+	if err := g.readUsage(s, c, &usage); err != nil {
+		return err
+	}
+	if binding != nil {
+		if binding.version == V1 || binding != g.usage { // else the same file says both
+			if _, err := usage.read(binding, cpuStatistics, s); err != nil {
+				return err
+			}
+		}
+		c.Levels[BindingQuota(c.Levels)].Throttled = usage.throttled
+	}
+	c.Set, c.SetPath, err = g.readSet(&g.cpus, g.own[cpuset], cpusEffective, cpusConfigured, s)
 	return err
 }
 
-// readLevel appends one level to c, if the cpu controller is on there.
-func (f *cpuFiles) readLevel(l *cpuLevelFiles, s *scratch, c *CPU) error {
-	level := CPULevel{Path: l.path}
-	ok, err := f.readQuota(l, s, &level)
-	if !ok || err != nil {
-		return err
-	}
-	if level.Quota != Unlimited {
-		var stat cpuStat
-		if _, err := stat.read(l.stat, s); err != nil {
-			return err
+// readLevels reads the quotas of the levels where the cpu controller is on, and the shares of the first. binding is the
+// directory of the level that BindingQuota names.
+func (g *Group) readLevels(s *scratch, c *CPU) (binding *dir, err error) {
+	least := -1
+	for d := g.own[cpu]; d != nil; d = d.parent {
+		var level CPULevel
+		var ok bool
+		if len(c.Levels) == 0 {
+			level, ok, err = d.readQuota(s)
+		} else {
+			level, ok, err = d.quotaAbove(s)
 		}
-		level.Throttled = stat.throttled
-	}
-	if c.Shares == 0 {
-		weight, ok, err := parse(l.weight, s, parseNumber)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if ok && f.version == V2 {
-			weight = sharesOf(weight)
+		if !ok {
+			continue
 		}
-		c.Shares = weight
+		if len(c.Levels) == 0 {
+			if c.Shares, err = d.readShares(s); err != nil {
+				return nil, err
+			}
+		}
+		c.Levels = append(c.Levels, level)
+		if at := BindingQuota(c.Levels); at != least {
+			least, binding = at, d
+		}
 	}
-	c.Levels = append(c.Levels, level)
-	return nil
+	return binding, nil
+}
+
+// readShares is cpu.shares, or cpu.weight as shares; 0 without either.
+func (d *dir) readShares(s *scratch) (uint64, error) {
+	weight, ok, err := d.number(cpuWeight, s, parseNumber)
+	if ok && d.version == V2 {
+		weight = sharesOf(weight)
+	}
+	return weight, err
 }
 
 // readQuota reads the quota of one level; ok is false where the controller is off.
-func (f *cpuFiles) readQuota(l *cpuLevelFiles, s *scratch, level *CPULevel) (ok bool, err error) {
-	if f.version == V2 {
-		text, err := l.max.read(s)
+func (d *dir) readQuota(s *scratch) (level CPULevel, ok bool, err error) {
+	level.Path = d.cgroup()
+	if d.version == V2 {
+		text, err := d.read(cpuQuota, s)
 		if err == errMissing {
-			return false, nil
+			return level, false, nil
 		}
 		if err == nil {
 			if level.Quota, level.Period, err = parseCPUMax(text); err != nil {
-				err = l.max.wrap("parse", err)
+				err = d.wrap("parse", cpuQuota, err)
+			}
+			if level.Quota == Unlimited {
+				level.Period = 0
 			}
 		}
-		return err == nil, err
+		return level, err == nil, err
 	}
-	if level.Quota, ok, err = parse(l.quota, s, parseQuota); !ok {
-		return false, err
+	if level.Quota, ok, err = d.number(cpuQuota, s, parseQuota); !ok || level.Quota == Unlimited {
+		return level, ok, err
 	}
-	level.Period, ok, err = parse(l.period, s, parsePeriod)
-	return ok, err
+	level.Period, ok, err = d.number(cpuPeriod, s, parsePeriod)
+	return level, ok, err
+}
+
+// BindingQuota is the index of the level with the smallest quota in CPUs (Quota/Period), the lowest of equal ones; -1
+// where no level has a quota.
+func BindingQuota(levels []CPULevel) int {
+	binding := -1
+	for i := range levels {
+		l := &levels[i]
+		if l.Quota == Unlimited || l.Period == 0 {
+			continue
+		}
+		if binding < 0 || lessQuota(l, &levels[binding]) {
+			binding = i
+		}
+	}
+	return binding
+}
+
+// lessQuota compares a.Quota/a.Period with b's, exactly.
+func lessQuota(a, b *CPULevel) bool {
+	aHigh, aLow := bits.Mul64(a.Quota, b.Period)
+	bHigh, bLow := bits.Mul64(b.Quota, a.Period)
+	return aHigh < bHigh || aHigh == bHigh && aLow < bLow
 }
 
 // The range of cpu.shares.
@@ -158,46 +148,47 @@ func sharesOf(weight uint64) uint64 {
 	return shares
 }
 
-// read fills the usage in.
-func (u *usageFiles) read(s *scratch, c *CPU) error {
-	switch u.version {
+// readUsage fills the usage in. On v2, stat is what cpu.stat said.
+func (g *Group) readUsage(s *scratch, c *CPU, stat *cpuStat) error {
+	d := g.usage
+	switch d.interfaceVersion() {
 	case V2:
-		var stat cpuStat
-		ok, err := stat.read(u.stat, s)
+		ok, err := stat.read(d, cpuStatistics, s)
 		if !ok || err != nil {
 			return err
 		}
 		c.Usage, c.User, c.System, c.Nice = stat.usage, stat.user, stat.system, stat.nice
 	case V1:
-		if err := u.readV1(s, c); err != nil {
+		if err := d.readUsageV1(s, c); err != nil {
 			return err
 		}
 		c.Usage = max(c.Usage, c.User+c.System)
 	default:
 		return nil
 	}
-	c.Version, c.UsagePath = u.version, u.path
+	c.Version, c.UsagePath = d.version, d.cgroup()
 	return nil
 }
 
-// readV1 prefers cpuacct.proc_stat, and then the files in ns; cpuacct.stat, older than Linux 4.7's usage_user, counts ticks.
-func (u *usageFiles) readV1(s *scratch, c *CPU) (err error) {
+// readUsageV1 prefers cpuacct.proc_stat, and then the files in ns; cpuacct.stat, older than Linux 4.7's usage_user, counts
+// ticks.
+func (d *dir) readUsageV1(s *scratch, c *CPU) (err error) {
 	var ok bool
-	if c.Usage, err = optional(u.total, s, parseNumber); err != nil {
+	if c.Usage, err = d.optional(cpuacctUsage, s); err != nil {
 		return err
 	}
-	if ok, err = u.alibaba.readUsage(s, c); ok || err != nil {
+	if ok, err = d.readSplit(s, c); ok || err != nil {
 		return err
 	}
-	if c.User, ok, err = parse(u.user, s, parseNumber); err != nil {
+	if c.User, ok, err = d.number(cpuacctUser, s, parseNumber); err != nil {
 		return err
 	}
 	if ok {
-		c.System, err = optional(u.sys, s, parseNumber)
+		c.System, err = d.optional(cpuacctSystem, s)
 		return err
 	}
 	var stat cpuStat
-	if _, err = stat.read(u.ticks, s); err != nil {
+	if _, err = stat.read(d, cpuacctTicks, s); err != nil {
 		return err
 	}
 	c.User, c.System = stat.userTicks, stat.systemTicks
@@ -212,13 +203,13 @@ func (g *Group) ReadUsage() (ns uint64, err error) {
 	}
 	s := getScratch()
 	defer s.put()
-	switch g.cpu.usage.version {
+	switch g.usage.interfaceVersion() {
 	case V2:
 		var stat cpuStat
-		_, err = stat.read(g.cpu.usage.stat, s)
+		_, err = stat.read(g.usage, cpuStatistics, s)
 		return stat.usage, err
 	case V1:
-		return optional(g.cpu.usage.total, s, parseNumber)
+		return g.usage.optional(cpuacctUsage, s)
 	}
 	return 0, nil
 }
@@ -234,14 +225,14 @@ type cpuStat struct {
 const tick = 10_000_000
 
 // read reads the file; ok is false where it is missing.
-func (st *cpuStat) read(f *file, s *scratch) (ok bool, err error) {
-	text, err := f.read(s)
+func (st *cpuStat) read(d *dir, k kind, s *scratch) (ok bool, err error) {
+	text, err := d.read(k, s)
 	if err == errMissing {
 		return false, nil
 	}
 	if err == nil {
 		if err = st.parse(text); err != nil {
-			err = f.wrap("parse", err)
+			err = d.wrap("parse", k, err)
 		}
 	}
 	return err == nil, err
@@ -249,8 +240,8 @@ func (st *cpuStat) read(f *file, s *scratch) (ok bool, err error) {
 
 func (st *cpuStat) parse(text []byte) error {
 	for len(text) > 0 {
-		var key, value []byte
-		key, value, text = nextField(text)
+		key, n, ok, rest := nextNumber(text)
+		text = rest
 		var dst *uint64
 		unit := uint64(1000) // µs
 		switch string(key) {
@@ -273,10 +264,10 @@ func (st *cpuStat) parse(text []byte) error {
 		default:
 			continue
 		}
-		if err := setField(dst, key, value); err != nil {
-			return err
+		if !ok {
+			return errNoNumber(key)
 		}
-		*dst = mul(*dst, unit)
+		*dst = mul(n, unit)
 	}
 	return nil
 }
@@ -287,13 +278,13 @@ func (g *Group) ReadPerCPU(dst []CPUUsage) ([]CPUUsage, error) {
 	if err := g.check(); err != nil {
 		return nil, err
 	}
-	f := g.cpu.usage.each
-	if f == nil {
+	d := g.own[cpuacct]
+	if d == nil {
 		return nil, nil
 	}
 	s := getScratch()
 	defer s.put()
-	text, err := f.read(s)
+	text, err := d.read(cpuacctAll, s)
 	if err == errMissing {
 		return nil, nil
 	}
@@ -301,7 +292,7 @@ func (g *Group) ReadPerCPU(dst []CPUUsage) ([]CPUUsage, error) {
 		return nil, err
 	}
 	if dst, err = parseUsageAll(dst[:0], text); err != nil {
-		return nil, f.wrap("parse", err)
+		return nil, d.wrap("parse", cpuacctAll, err)
 	}
 	return dst, nil
 }

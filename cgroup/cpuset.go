@@ -2,79 +2,69 @@ package cgroup
 
 import (
 	"bytes"
+	"slices"
+	"sync"
 	"sync/atomic"
 )
 
-// cpusetFiles are the files of the cpuset controller along a Group's path that say which CPUs, or which memory nodes, may
-// be used.
-type cpusetFiles struct {
-	levels []cpusetLevelFiles
-	// last is what was parsed last: a cpuset is long and rarely changes.
-	last atomic.Pointer[parsedSet]
-}
-
-type cpusetLevelFiles struct {
-	path                  string
-	effective, configured *file // configured is v1 only
-}
-
+// parsedSet is a set of CPUs or memory nodes, and what a file says of it.
 type parsedSet struct {
 	text string
 	set  []int
 }
 
-// newCPUSetFiles names the files of what: "cpus" or "mems".
-func newCPUSetFiles(levels []level, version Version, what string) (c []cpusetLevelFiles) {
-	for _, l := range levels {
-		if version == V2 {
-			c = append(c, cpusetLevelFiles{path: l.path, effective: l.dir.file("cpuset." + what + ".effective")})
-			continue
-		}
-		c = append(c, cpusetLevelFiles{
-			path:       l.path,
-			effective:  l.dir.file("cpuset.effective_" + what),
-			configured: l.dir.file("cpuset." + what),
-		})
-	}
-	return c
+// cpuSets are the sets that were parsed. A set is long, and most containers have the same.
+type cpuSets struct {
+	mu     sync.Mutex
+	parsed map[string]*parsedSet
 }
 
-// read is the set of the nearest level which has one, and that level; nil without one. v1's files are empty while nothing
-// is configured, and the effective ones came with Linux 3.17. The set is shared and must not be changed.
-func (f *cpusetFiles) read(s *scratch) (set []int, path string, err error) {
-	for i := range f.levels {
-		l := &f.levels[i]
-		for _, file := range [...]*file{l.effective, l.configured} {
-			if file == nil {
-				continue
-			}
-			text, err := file.read(s)
-			if err == errMissing {
-				continue
-			}
-			if err != nil {
-				return nil, "", err
-			}
-			if text = bytes.TrimSpace(text); len(text) == 0 {
-				continue
-			}
-			if set, err = f.parse(text); err != nil {
-				return nil, "", file.wrap("parse", err)
-			}
-			return set, l.path, nil
-		}
-	}
-	return nil, "", nil
-}
+// maxSets is how many sets are kept: it bounds the memory for what nobody uses any more.
+const maxSets = 256
 
-func (f *cpusetFiles) parse(text []byte) ([]int, error) {
-	if last := f.last.Load(); last != nil && last.text == string(text) {
-		return last.set, nil
+func (c *cpuSets) parse(text []byte) (*parsedSet, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p := c.parsed[string(text)]; p != nil {
+		return p, nil
 	}
 	set, err := ParseCPUList(nil, text)
 	if err != nil {
 		return nil, err
 	}
-	f.last.Store(&parsedSet{string(text), set})
-	return set, nil
+	if c.parsed == nil || len(c.parsed) >= maxSets {
+		c.parsed = map[string]*parsedSet{}
+	}
+	p := &parsedSet{string(text), slices.Clip(set)}
+	c.parsed[p.text] = p
+	return p, nil
+}
+
+// readSet is the set of the nearest level from d on which has one, and that level; nil without one. v1's files are empty
+// while nothing is configured; before Linux 3.17 there are no effective ones. The set is shared and must not be changed.
+// last is what was read last.
+func (g *Group) readSet(last *atomic.Pointer[parsedSet], d *dir, effective, configured kind, s *scratch) (set []int, path string, err error) {
+	for ; d != nil; d = d.parent {
+		k := effective
+		text, err := d.read(k, s)
+		if err == errMissing {
+			k = configured
+			text, err = d.read(k, s)
+		}
+		if err != nil && err != errMissing {
+			return nil, "", err
+		}
+		if text = bytes.TrimSpace(text); len(text) == 0 {
+			continue
+		}
+		p := last.Load()
+		if p == nil || p.text != string(text) {
+			if p, err = g.fs.sets.parse(text); err != nil {
+				return nil, "", d.wrap("parse", k, err)
+			}
+			last.Store(p)
+		}
+		return p.set, d.cgroup(), nil
+	}
+	return nil, "", nil
 }

@@ -3,6 +3,7 @@ package cgroup
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -17,71 +18,84 @@ var ErrGone = errors.New("cgroup: the cgroup is gone")
 // errMissing says that a cgroup lacks a file: its controller is off, or the kernel does not have it.
 var errMissing = errors.New("cgroup: the file is missing")
 
-// missingFor is how long a missing file is taken to be missing without another look.
-const missingFor = 100 * time.Millisecond
+// recheck is how long a missing file is taken to be missing without another look. Swappiness, and that no huge pages
+// are limited, are taken to stay for as long.
+const recheck = 100 * time.Millisecond
 
 // dir is one cgroup directory and its files, shared by every Group that is in it or below it.
 //
 // Only reads of a file that is open, or known to be missing, are free of d.mu.
 type dir struct {
-	key  dirKey
-	path string // in the file system
-	refs int    // guarded by fs.mu
+	fs     *FS
+	key    dirKey
+	parent *dir // one level up, to which it holds a reference; nil at the top, and where nothing above is ever read
+	path   string
+	*layout
+	refs  int       // guarded by fs.mu
+	above *ancestor // what those below share of it; nil while there are none
+	// hierarchical says that a v1 memory cgroup counts what is below it, which cannot change while there is something.
+	hierarchical atomic.Bool
 
-	ino atomic.Uint64 // of the directory behind fd
+	ino atomic.Uint64 // of the directory that was opened last
 
 	mu     sync.Mutex
 	closed bool
-	fd     int // O_PATH; -1 while not open
-	files  []*file
+	fd     int32 // O_PATH; -1 while not open
+	usedAt int64 // when fd was used last; as scratch.now
+	files  []file
 }
 
-// file returns the file with a name; nothing is opened before it is read.
-func (d *dir) file(name string) *file {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, f := range d.files {
-		if f.name == name {
-			return f
-		}
+// file returns the file of a kind, nil where the mount has no such file. Nothing is opened before it is read.
+func (d *dir) file(k kind) *file {
+	if place := d.places[k]; place >= 0 {
+		return &d.files[place]
 	}
-	f := &file{dir: d, name: name}
-	d.files = append(d.files, f)
-	return f
+	return nil
 }
 
-// open opens a file of the directory, with d.mu held. A cgroup that was removed and made again is followed
-// to the new directory.
-func (d *dir) open(name string, flags int) (fd int, err error) {
+func (d *dir) name(k kind) string { return d.names[d.places[k]] }
+
+// cgroup is the path of the cgroup as in /proc/PID/cgroup.
+func (d *dir) cgroup() string { return d.key.cgroup }
+
+// open opens a file of the directory, with d.mu held. A cgroup that was removed and made again is followed to the new
+// directory.
+func (d *dir) open(k kind, flags int) (fd int, err error) {
 	if d.closed {
 		return -1, os.ErrClosed
 	}
-	if d.fd >= 0 {
-		if fd, err = openat(d.fd, name, flags); !isAbsent(err) {
+	name := d.name(k)
+	opened := d.fd >= 0
+	if opened {
+		d.usedAt = monotonic()
+		if fd, err = d.fs.openat(int(d.fd), name, flags); !isAbsent(err) {
 			return fd, err
 		}
 	}
 	if changed, err := d.refresh(); err != nil {
 		return -1, err
-	} else if !changed {
+	} else if opened && !changed {
 		return -1, unix.ENOENT
 	}
-	return openat(d.fd, name, flags)
+	if d.fd < 0 {
+		return d.fs.openat(unix.AT_FDCWD, d.path+"/"+name, flags)
+	}
+	return d.fs.openat(int(d.fd), name, flags)
 }
 
-// refresh makes d.fd the directory that is at the path now, with d.mu held. The files of an older one are closed: they
-// are of a cgroup that does not exist any more.
+// refresh makes d.fd the directory that is at the path now, with d.mu held; it stays closed where there is no room for one
+// more open file. The files of an older directory are closed: they are of a cgroup that does not exist any more.
 func (d *dir) refresh() (changed bool, err error) {
-	ino, err := inode(d.path)
-	if err == nil && d.fd >= 0 && ino == d.ino.Load() {
-		return false, nil
-	}
-	d.drop()
-	if err == nil {
-		var fd int
-		if fd, err = openat(unix.AT_FDCWD, d.path, unix.O_PATH|unix.O_DIRECTORY); err == nil {
-			err = d.adopt(fd)
+	if d.fd >= 0 {
+		if ino, err := inode(d.path); err == nil && ino == d.ino.Load() {
+			return false, nil
 		}
+		d.drop()
+	}
+	fd, ino, err := d.fs.openDir(d.path)
+	if err != nil || ino != d.ino.Load() {
+		changed = true
+		d.drop()
 	}
 	if isAbsent(err) {
 		return false, fmt.Errorf("%w: %s", ErrGone, d.path)
@@ -89,19 +103,9 @@ func (d *dir) refresh() (changed bool, err error) {
 	if err != nil {
 		return false, &os.PathError{Op: "open", Path: d.path, Err: err}
 	}
-	return true, nil
-}
-
-// adopt takes the ownership of a descriptor of the directory.
-func (d *dir) adopt(fd int) error {
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		unix.Close(fd)
-		return err
-	}
-	d.fd = fd
-	d.ino.Store(st.Ino)
-	return nil
+	d.fd, d.usedAt = int32(fd), monotonic()
+	d.ino.Store(ino)
+	return changed, nil
 }
 
 // verify makes sure that the directory exists, and that it is the one that is at the path now.
@@ -112,14 +116,21 @@ func (d *dir) verify() error {
 	return err
 }
 
-// drop closes what is open, with d.mu held.
+// drop closes what is open, with d.mu held, and forgets what was learnt.
 func (d *dir) drop() {
-	for _, f := range d.files {
-		f.forget(f.open.Load())
-		f.missingUntil.Store(0)
+	for i := range d.files {
+		d.closeIdle(&d.files[i], math.MaxInt64)
+		d.files[i].at.Store(0)
 	}
+	d.hierarchical.Store(false)
+	d.closeDir()
+}
+
+// closeDir closes the directory itself, with d.mu held.
+func (d *dir) closeDir() {
 	if d.fd >= 0 {
-		unix.Close(d.fd)
+		unix.Close(int(d.fd))
+		d.fs.opened.Add(-1)
 		d.fd = -1
 	}
 }
@@ -143,7 +154,11 @@ func (d *dir) openList() (fd int, err error) {
 	if _, err := d.refresh(); err != nil {
 		return -1, err
 	}
-	return openat(d.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY)
+	const flags = unix.O_RDONLY | unix.O_DIRECTORY
+	if d.fd < 0 {
+		return d.fs.openat(unix.AT_FDCWD, d.path, flags)
+	}
+	return d.fs.openat(int(d.fd), ".", flags)
 }
 
 // exists says that the directory last opened is still the one at the path.

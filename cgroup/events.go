@@ -50,51 +50,31 @@ type MemoryEvents struct {
 	Known   [EventCount]bool // the kernel counts it
 }
 
-// ReadMemoryEvents fills e with the counters of the cgroup that ReadMemory has the statistics of.
-func (g *Group) ReadMemoryEvents(e *MemoryEvents) error {
-	*e = MemoryEvents{}
-	if err := g.check(); err != nil {
-		return err
-	}
-	s := getScratch()
-	defer s.put()
-	for i := range g.memory.levels {
-		l := &g.memory.levels[i]
-		text, err := l.stat.read(s)
-		if err == errMissing {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		e.Version, e.Path = g.memory.version, l.path
-		if err := e.parse(text); err != nil {
-			return l.stat.wrap("parse", err)
-		}
-		break
-	}
-	return nil
-}
-
+// parse reads memory.stat: of v2 from the first event on, of v1 what begins with "total_".
 func (e *MemoryEvents) parse(text []byte) error {
+	if e.Version == V1 {
+		text = hierarchicalPart(text)
+	}
+	begun := e.Version == V1
 	for len(text) > 0 {
-		var key, value []byte
-		key, value, text = nextField(text)
-		name := key
+		key, n, isNumber, rest := nextNumber(text)
+		text = rest
+		name, wanted := key, true
 		if e.Version == V1 {
-			var total bool
-			if name, total = bytes.CutPrefix(key, []byte("total_")); !total {
-				continue
-			}
+			name, wanted = bytes.CutPrefix(key, []byte("total_"))
+		}
+		begun = begun || isFirstEvent(key)
+		if !begun || !wanted {
+			continue
 		}
 		event, ok := FindEvent(name)
 		if !ok {
 			continue
 		}
-		if err := setField(&e.Count[event], key, value); err != nil {
-			return err
+		if !isNumber {
+			return errNoNumber(key)
 		}
-		e.Known[event] = true
+		e.Count[event], e.Known[event] = n, true
 	}
 	return nil
 }

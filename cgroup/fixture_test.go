@@ -113,11 +113,10 @@ func read(t testing.TB, g *Group) (r reading) {
 		}
 	}
 	var err error
-	must(g.ReadMemory(&r.Memory))
 	must(g.ReadCPU(&r.CPU))
 	must(g.ReadIO(&r.IO))
 	var events MemoryEvents
-	must(g.ReadMemoryEvents(&events))
+	must(g.ReadMemoryAndEvents(&r.Memory, &events))
 	if events.Version != V0 {
 		r.Events = map[string]uint64{}
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // FS opens cgroups. The directories and files that Groups have in common, those of their ancestors above all, are open
@@ -13,32 +14,70 @@ import (
 type FS struct {
 	hierarchies *Hierarchies
 	hugePages   []hugePage
+	layouts     map[*mount]*layout
+
+	maxAge    atomic.Int64 // of what ancestors say, in ns
+	noSLI     atomic.Bool  // the kernel is not one of Alibaba Cloud Linux
+	sets      cpuSets
+	opened    atomic.Int64 // descriptors that are kept
+	maxOpened atomic.Int64
+	swept     atomic.Int64 // when room was made last, as scratch.now
 
 	mu   sync.Mutex
 	dirs map[dirKey]*dir
 }
 
-// dirKey names a directory: a path below a mount point.
+// dirKey names a directory: the cgroup in the hierarchy of a mount.
 type dirKey struct {
-	mount *mount
-	rel   string
+	mount  *mount
+	cgroup string // as in /proc/PID/cgroup
 }
 
-// NewFS returns an FS on hierarchies.
+// NewFS returns an FS on hierarchies. It keeps at most half as many files open as RLIMIT_NOFILE allows now; see
+// [FS.SetMaxOpen].
 func NewFS(h *Hierarchies) *FS {
-	return &FS{hierarchies: h, hugePages: findHugePages(h.root), dirs: map[dirKey]*dir{}}
+	fs := &FS{hierarchies: h, hugePages: findHugePages(h.root), layouts: map[*mount]*layout{}, dirs: map[dirKey]*dir{}}
+	for _, m := range h.mounts {
+		if m != nil && fs.layouts[m] == nil {
+			fs.layouts[m] = newLayout(h, m, fs.hugePages)
+		}
+	}
+	fs.maxOpened.Store(openLimit() / 2)
+	return fs
 }
 
 // Hierarchies are where the cgroups are mounted.
 func (fs *FS) Hierarchies() *Hierarchies { return fs.hierarchies }
 
-// acquire returns the directory, with a reference that release gives back.
-func (fs *FS) acquire(key dirKey) *dir {
+// SetMaxAge says how old limits and usage of the cgroups above a Group's own may be, for reads from now on. They are read
+// once within that time for all Groups below. 0, the default, is to read them each time. What is of a Group's own cgroup
+// is always read.
+func (fs *FS) SetMaxAge(age time.Duration) { fs.maxAge.Store(int64(age)) }
+
+// acquire returns the directory, with a reference that release gives back. ok is false where it is not below the mount.
+func (fs *FS) acquire(key dirKey) (d *dir, ok bool) {
+	rel, ok := key.mount.rel(key.cgroup)
+	if !ok {
+		return nil, false
+	}
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
+	return fs.acquireLocked(key, rel), true
+}
+
+func (fs *FS) acquireLocked(key dirKey, rel string) *dir {
 	d := fs.dirs[key]
 	if d == nil {
-		d = &dir{key: key, path: key.mount.point + key.rel, fd: -1}
+		l := fs.layouts[key.mount]
+		d = &dir{fs: fs, key: key, layout: l, path: key.mount.point + rel, fd: -1, files: make([]file, len(l.names))}
+		if above := key.cgroup[:max(strings.LastIndexByte(key.cgroup, '/'), 0)]; above != "" && l.climbs {
+			if rel, ok := key.mount.rel(above); ok {
+				d.parent = fs.acquireLocked(dirKey{key.mount, above}, rel)
+				if d.parent.above == nil && l.shares {
+					d.parent.above = &ancestor{}
+				}
+			}
+		}
 		fs.dirs[key] = d
 	}
 	d.refs++
@@ -47,41 +86,39 @@ func (fs *FS) acquire(key dirKey) *dir {
 
 // release gives back one reference; the last one closes the directory and its files.
 func (fs *FS) release(d *dir) {
-	fs.mu.Lock()
-	d.refs--
-	last := d.refs == 0
-	if last {
-		delete(fs.dirs, d.key)
-	}
-	fs.mu.Unlock()
-	if last {
+	for d != nil {
+		fs.mu.Lock()
+		d.refs--
+		last := d.refs == 0
+		if last {
+			delete(fs.dirs, d.key)
+		}
+		fs.mu.Unlock()
+		if !last {
+			return
+		}
 		d.close()
+		d = d.parent
 	}
 }
 
 // Group is one container's cgroup in every hierarchy, with its ancestors. Its files are opened when they are first
-// read, and stay open. Any number of goroutines may use a Group, and close it meanwhile: what still runs then ends with
-// an error that wraps [os.ErrClosed].
+// read, and stay open until [FS.CloseIdle] finds them idle. Any number of goroutines may use a Group, and close it
+// meanwhile: what still runs then ends with an error that wraps [os.ErrClosed].
 type Group struct {
 	fs     *FS
 	paths  Paths
-	dirs   []*dir
+	own    [hierarchies]*dir // where the Group is for each controller, with one reference each; nil for a root
+	usage  *dir              // that counts the CPU time
+	home   *dir              // the directory that stands for the whole Group; nil for the root
 	closed atomic.Bool
 
-	home        *dir // the directory that stands for the whole Group; nil for the root
-	homeVersion Version
-
-	memory     memoryFiles
-	numa       numaFiles
-	hugetlb    []hugetlbFiles
-	cpu        cpuFiles
-	cpus, mems cpusetFiles
-	// pressure holds the places of each file, the best first.
-	pressure [Pressures][]pressureFile
-	pids     *file // pids.current; nil without one
-
-	io       ioFiles
-	slabinfo slabinfoFile
+	cpus, mems atomic.Pointer[parsedSet]
+	// swappiness is what the file said last, and swappinessUntil until when that is taken to be so, as scratch.now.
+	swappiness      atomic.Int32
+	swappinessUntil atomic.Int64
+	// hugeUnlimited is until when no size of huge pages is taken to be limited, as scratch.now.
+	hugeUnlimited atomic.Int64
 }
 
 // Open returns the Group of p. It fails with [ErrGone] if there is no such cgroup.
@@ -94,97 +131,33 @@ func (fs *FS) Open(p Paths) (*Group, error) {
 	return g, nil
 }
 
-// build finds the directories and names the files.
+// build finds the directories.
 func (g *Group) build() error {
-	var chains [hierarchies][]level
-	var versions [hierarchies]Version
 	for h := range hierarchies {
-		var err error
-		if chains[h], versions[h], err = g.chain(h); err != nil {
-			return err
+		m, at, _ := g.fs.hierarchies.locate(h, &g.paths)
+		if m == nil {
+			continue
 		}
+		d, ok := g.fs.acquire(dirKey{m, at})
+		if !ok {
+			return fmt.Errorf("cgroup: %s lies outside of what is mounted at %s", g.paths, m.point)
+		}
+		g.own[h] = d
 	}
-
-	usage := cpuacct
-	if versions[usage] == V0 {
-		usage = unified
+	if g.usage = g.own[cpuacct]; g.usage == nil {
+		g.usage = g.own[unified]
 	}
-	for _, h := range append([]hierarchy{usage}, showOrder[:]...) {
-		if versions[h] != V0 {
-			g.home, g.homeVersion = chains[h][0].dir, versions[h]
-			break
+	g.home = g.usage
+	for _, h := range showOrder {
+		if g.home == nil {
+			g.home = g.own[h]
 		}
 	}
 	if g.home == nil {
 		return nil
 	}
 	// An earlier Group may have left a directory here that has since been removed and made again.
-	if err := g.home.verify(); err != nil {
-		return err
-	}
-
-	g.memory = newMemoryFiles(chains[memory], versions[memory])
-	g.numa = newNUMAFiles(chains[memory], versions[memory])
-	g.hugetlb = newHugetlbFiles(chains[hugetlb], versions[hugetlb], g.fs.hugePages)
-	g.cpu = newCPUFiles(chains[cpu], versions[cpu], chains[usage], versions[usage])
-	g.cpu.setVersion = versions[cpuset]
-	g.cpus.levels = newCPUSetFiles(chains[cpuset], versions[cpuset], "cpus")
-	g.mems.levels = newCPUSetFiles(chains[cpuset], versions[cpuset], "mems")
-	var own []level
-	if versions[unified] != V0 {
-		own = append(own, chains[unified][0])
-	}
-	if versions[cpuacct] == V1 {
-		own = append(own, chains[cpuacct][0])
-	}
-	g.pressure = newPressureFiles(own...)
-	if versions[pids] != V0 {
-		g.pids = chains[pids][0].dir.file("pids.current")
-	}
-	g.io = newIOFiles(chains[blkio], versions[blkio])
-	if versions[memory] == V1 {
-		g.slabinfo.file = chains[memory][0].dir.file("memory.kmem.slabinfo")
-	}
-	return nil
-}
-
-// level is one cgroup on the way from a Group to the root of a hierarchy.
-type level struct {
-	path string // as in /proc/PID/cgroup
-	dir  *dir
-}
-
-// chain acquires the levels of a Group in the hierarchy of a controller, its own first. The hierarchy's root is not one
-// of them, and neither is what lies above the mount's root.
-func (g *Group) chain(h hierarchy) ([]level, Version, error) {
-	m, at, version := g.fs.hierarchies.locate(h, &g.paths)
-	if m == nil {
-		return nil, V0, nil
-	}
-	var levels []level
-	for ; at != ""; at = at[:max(strings.LastIndexByte(at, '/'), 0)] {
-		rel, ok := m.rel(at)
-		if !ok {
-			break
-		}
-		levels = append(levels, level{path: at, dir: g.dir(dirKey{m, rel})})
-	}
-	if len(levels) == 0 {
-		return nil, V0, fmt.Errorf("cgroup: %s lies outside of what is mounted at %s", g.paths, m.point)
-	}
-	return levels, version, nil
-}
-
-// dir returns a directory of the Group, which holds one reference to each.
-func (g *Group) dir(key dirKey) *dir {
-	for _, d := range g.dirs {
-		if d.key == key {
-			return d
-		}
-	}
-	d := g.fs.acquire(key)
-	g.dirs = append(g.dirs, d)
-	return d
+	return g.home.verify()
 }
 
 // Close lets go of the directories and files that no other Group uses.
@@ -192,9 +165,17 @@ func (g *Group) Close() {
 	if g.closed.Swap(true) {
 		return
 	}
-	for _, d := range g.dirs {
+	for _, d := range g.own {
 		g.fs.release(d)
 	}
+}
+
+// interfaceVersion is that of a Group's directory for a controller; V0 where there is none.
+func (d *dir) interfaceVersion() Version {
+	if d == nil {
+		return V0
+	}
+	return d.version
 }
 
 // check fails once the Group is closed, also where another Group keeps its files open.
@@ -228,11 +209,12 @@ func (g *Group) Alive() bool { return g.home == nil || g.home.exists() }
 
 // TaskCount is the number of threads in the cgroup and below it: pids.current. ok is false without the pids controller.
 func (g *Group) TaskCount() (n uint64, ok bool) {
-	if g.pids == nil || g.check() != nil {
+	d := g.own[pids]
+	if d == nil || g.check() != nil {
 		return 0, false
 	}
 	s := getScratch()
 	defer s.put()
-	n, ok, _ = parse(g.pids, s, parseNumber)
+	n, ok, _ = d.number(pidsCurrent, s, parseNumber)
 	return n, ok
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // openFiles counts our descriptors below root.
-func openFiles(t *testing.T, root string) (n int) {
+func openFiles(t testing.TB, root string) (n int) {
 	t.Helper()
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
@@ -30,23 +30,37 @@ func TestWarmReadsAllocateNothing(t *testing.T) {
 	for _, name := range fixtures {
 		root := fixture(t, name)
 		g := open(t, newFS(t, root), container(t, root))
-		for i := range g.numa.levels {
-			write(t, g.numa.levels[i].stat.dir.path+"/memory.numa_stat", numaStatV1+numaStatV2)
+		for d := g.own[memory]; d != nil; d = d.parent {
+			write(t, d.path+"/memory.numa_stat", numaStatV1+numaStatV2)
 		}
-		for i := range g.mems.levels {
-			write(t, g.mems.levels[i].effective.dir.path+"/"+g.mems.levels[i].effective.name, "0-1\n")
+		for d := g.own[cpuset]; d != nil; d = d.parent {
+			write(t, d.path+"/"+d.name(memsEffective), "0-1\n")
+		}
+		write(t, g.home.path+"/cpu.pressure", "some avg10=0.00\n")
+		if d := g.own[blkio]; d != nil && d.version == V2 {
+			write(t, d.path+"/io.stat", "8:0 rbytes=1 wbytes=2 rios=1 wios=1 dbytes=0 dios=0\n")
 		}
 		var m Memory
+		var e MemoryEvents
 		var c CPU
+		var io IO
 		var each []CPUUsage
 		var numa NUMAStat
+		var pressure PressureText
+		var slabs []byte
 		for what, f := range map[string]func() error{
-			"ReadMemory": func() error { return g.ReadMemory(&m) },
-			"ReadCPU":    func() error { return g.ReadCPU(&c) },
-			"ReadUsage":  func() error { _, err := g.ReadUsage(); return err },
-			"ReadPerCPU": func() (err error) { each, err = g.ReadPerCPU(each); return err },
-			"ReadMems":   func() error { _, _, err := g.ReadMems(); return err },
-			"ReadNUMA":   func() error { return g.ReadNUMAStat(&numa) },
+			"ReadMemory":          func() error { return g.ReadMemory(&m) },
+			"ReadMemoryAndEvents": func() error { return g.ReadMemoryAndEvents(&m, &e) },
+			"ReadCPU":             func() error { return g.ReadCPU(&c) },
+			"ReadUsage":           func() error { _, err := g.ReadUsage(); return err },
+			"ReadPerCPU":          func() (err error) { each, err = g.ReadPerCPU(each); return err },
+			"ReadLoad":            func() error { _, _, err := g.ReadLoad(); return err },
+			"ReadIO":              func() error { return g.ReadIO(&io) },
+			"ReadMems":            func() error { _, _, err := g.ReadMems(); return err },
+			"ReadNUMA":            func() error { return g.ReadNUMAStat(&numa) },
+			"ReadPressure":        func() error { return g.ReadPressure(PressureCPU, &pressure) },
+			"ReadSlabinfo":        func() (err error) { slabs, err = g.ReadSlabinfo(slabs[:0]); return err },
+			"TaskCount":           func() error { g.TaskCount(); return nil },
 		} {
 			if err := f(); err != nil { // the cold read
 				t.Fatal(err)

@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"math"
 	"os"
 	"slices"
 	"strconv"
@@ -12,6 +13,11 @@ type hugePage struct {
 	size uint64 // bytes
 	name string // as in the controller's file names, such as "2MB"
 }
+
+// maxHugePages is more sizes than any architecture has. Kinds have room for them.
+const maxHugePages = 16
+
+const _ = math.MaxInt8 - (kinds + maxHugePages*hugetlbFiles) // a kind must fit an int8
 
 // findHugePages lists /sys/kernel/mm/hugepages/hugepages-<n>kB, the sizes that the hugetlb controller has files for.
 func findHugePages(root string) []hugePage {
@@ -29,7 +35,7 @@ func findHugePages(root string) []hugePage {
 		}
 	}
 	slices.SortFunc(found, func(a, b hugePage) int { return int(a.size>>10) - int(b.size>>10) })
-	return found
+	return found[:min(len(found), maxHugePages)]
 }
 
 // hugePageName is what the kernel's mem_fmt (mm/hugetlb_cgroup.c) makes of a size.
@@ -43,70 +49,67 @@ func hugePageName(kib uint64) string {
 	return strconv.FormatUint(kib, 10) + "KB"
 }
 
-// hugetlbFiles are the files of one page size along a Group's path.
-type hugetlbFiles struct {
-	page   hugePage
-	levels []hugetlbLevelFiles
+// hugetlbKind is one of the files of a page size, by the size's place in FS.hugePages: those of hugePage.names.
+func hugetlbKind(page int, file kind) kind { return kinds + hugetlbFiles*kind(page) + file }
+
+const (
+	hugetlbLimit kind = iota
+	hugetlbUsage
+	hugetlbReserved
+	hugetlbFiles
+)
+
+// names are the files of the size.
+func (p *hugePage) names(version Version) [hugetlbFiles]string {
+	name := "hugetlb." + p.name
+	if version == V2 {
+		return [...]string{name + ".max", name + ".current", name + ".rsvd.current"}
+	}
+	return [...]string{name + ".limit_in_bytes", name + ".usage_in_bytes", name + ".rsvd.usage_in_bytes"}
 }
 
-type hugetlbLevelFiles struct {
-	path                   string
-	limit, usage, reserved *file
-}
-
-func newHugetlbFiles(levels []level, version Version, pages []hugePage) []hugetlbFiles {
-	if len(levels) == 0 {
+// readHugetlb appends the page sizes that are limited to m. That none is may be as old as recheck.
+func (g *Group) readHugetlb(s *scratch, m *Memory) error {
+	if g.own[hugetlb] == nil || s.now < g.hugeUnlimited.Load() {
 		return nil
 	}
-	limit, usage, reserved := ".max", ".current", ".rsvd.current"
-	if version == V1 {
-		limit, usage, reserved = ".limit_in_bytes", ".usage_in_bytes", ".rsvd.usage_in_bytes"
-	}
-	var found []hugetlbFiles
-	for _, page := range pages {
-		h := hugetlbFiles{page: page}
-		for _, l := range levels {
-			name := "hugetlb." + page.name
-			h.levels = append(h.levels, hugetlbLevelFiles{
-				path:     l.path,
-				limit:    l.dir.file(name + limit),
-				usage:    l.dir.file(name + usage),
-				reserved: l.dir.file(name + reserved),
-			})
+	for page := range g.fs.hugePages {
+		if err := g.readHugePage(page, s, m); err != nil {
+			return err
 		}
-		found = append(found, h)
 	}
-	return found
+	if len(m.Hugetlb) == 0 {
+		g.hugeUnlimited.Store(s.now + int64(recheck))
+	}
+	return nil
 }
 
-// read appends the page size to m if a level limits it.
-func (f *hugetlbFiles) read(s *scratch, m *Memory) error {
-	h := Hugetlb{PageSize: f.page.size, Limit: Unlimited}
-	own := true
-	for i := range f.levels {
-		l := &f.levels[i]
-		limit, ok, err := parse(l.limit, s, parseLimit)
+// readHugePage appends one page size to m if a level limits it. Usage is that of the nearest level with the controller.
+func (g *Group) readHugePage(page int, s *scratch, m *Memory) error {
+	h := Hugetlb{PageSize: g.fs.hugePages[page].size, Limit: Unlimited}
+	var own *dir
+	for d := g.own[hugetlb]; d != nil; d = d.parent {
+		limit, ok, err := d.number(hugetlbKind(page, hugetlbLimit), s, parseLimit)
 		if err != nil {
 			return err
 		}
-		if !ok {
-			continue
+		if ok && own == nil {
+			own = d
 		}
-		if own {
-			own = false
-			if h.Usage, err = optional(l.usage, s, parseNumber); err != nil {
-				return err
-			}
-			if h.Reserved, err = optional(l.reserved, s, parseNumber); err != nil {
-				return err
-			}
-		}
-		if limit < h.Limit {
-			h.Limit, h.Path = limit, l.path
+		if ok && limit < h.Limit {
+			h.Limit, h.Path = limit, d.cgroup()
 		}
 	}
-	if h.Limit != Unlimited {
-		m.Hugetlb = append(m.Hugetlb, h)
+	if h.Limit == Unlimited {
+		return nil
 	}
+	var err error
+	if h.Usage, err = own.optional(hugetlbKind(page, hugetlbUsage), s); err != nil {
+		return err
+	}
+	if h.Reserved, err = own.optional(hugetlbKind(page, hugetlbReserved), s); err != nil {
+		return err
+	}
+	m.Hugetlb = append(m.Hugetlb, h)
 	return nil
 }

@@ -28,36 +28,6 @@ type Device struct{ Major, Minor uint32 }
 // IOCount is a number of requests and the bytes in them.
 type IOCount struct{ Requests, Bytes uint64 }
 
-// ioLevelFiles are the files of the block I/O controller at one level of a Group's path.
-type ioLevelFiles struct {
-	path            string
-	stat            *file    // v2: io.stat
-	requests, bytes [2]*file // v1: with what is below the cgroup, or without on old kernels
-}
-
-// ioFiles are the files of the block I/O controller along a Group's path.
-type ioFiles struct {
-	version Version
-	levels  []ioLevelFiles
-}
-
-func newIOFiles(levels []level, version Version) ioFiles {
-	f := ioFiles{version: version}
-	for _, l := range levels {
-		if version == V2 {
-			f.levels = append(f.levels, ioLevelFiles{path: l.path, stat: l.dir.file("io.stat")})
-			continue
-		}
-		const requests, bytes = "blkio.throttle.io_serviced", "blkio.throttle.io_service_bytes"
-		f.levels = append(f.levels, ioLevelFiles{
-			path:     l.path,
-			requests: [2]*file{l.dir.file(requests + "_recursive"), l.dir.file(requests)},
-			bytes:    [2]*file{l.dir.file(bytes + "_recursive"), l.dir.file(bytes)},
-		})
-	}
-	return f
-}
-
 // ReadIO fills io, whose slice is reused, with the I/O of the Group's own cgroup or, where the controller is off there, of
 // the nearest ancestor that has it. On v1 a counter falls when a cgroup below is removed, Linux 6.1 counts only
 // what a cgroup did that has a limit, 6.10 and newer only on devices that have one in any cgroup.
@@ -68,14 +38,13 @@ func (g *Group) ReadIO(io *IO) error {
 	}
 	s := getScratch()
 	defer s.put()
-	for i := range g.io.levels {
-		l := &g.io.levels[i]
-		ok, err := l.read(g.io.version, s, io)
+	for d := g.own[blkio]; d != nil; d = d.parent {
+		ok, err := d.readIO(s, io)
 		if err != nil {
 			return err
 		}
 		if ok {
-			io.Version, io.Path = g.io.version, l.path
+			io.Version, io.Path = d.version, d.cgroup()
 			break
 		}
 		io.Devices = io.Devices[:0] // of the one file that v1 had
@@ -83,27 +52,28 @@ func (g *Group) ReadIO(io *IO) error {
 	return nil
 }
 
-// read reads one level; ok is false where the controller is off.
-func (l *ioLevelFiles) read(version Version, s *scratch, io *IO) (ok bool, err error) {
-	if version == V2 {
-		return parseFirst(s, io, (*IO).parseStat, l.stat)
+// readIO reads one level; ok is false where the controller is off. Old kernels of v1 only count without what is below the
+// cgroup.
+func (d *dir) readIO(s *scratch, io *IO) (ok bool, err error) {
+	if d.version == V2 {
+		return d.readFirst(s, io, (*IO).parseStat, ioStat)
 	}
-	if ok, err = parseFirst(s, io, (*IO).parseRequests, l.requests[:]...); !ok {
+	if ok, err = d.readFirst(s, io, (*IO).parseRequests, ioRequests, ioRequestsOwn); !ok {
 		return false, err
 	}
-	return parseFirst(s, io, (*IO).parseBytes, l.bytes[:]...)
+	return d.readFirst(s, io, (*IO).parseBytes, ioBytes, ioBytesOwn)
 }
 
-// parseFirst parses the first of the files that there is.
-func parseFirst(s *scratch, io *IO, parse func(*IO, []byte) error, files ...*file) (ok bool, err error) {
-	for _, f := range files {
-		text, err := f.read(s)
+// readFirst parses the first of the files that there is.
+func (d *dir) readFirst(s *scratch, io *IO, parse func(*IO, []byte) error, files ...kind) (ok bool, err error) {
+	for _, k := range files {
+		text, err := d.read(k, s)
 		if err == errMissing {
 			continue
 		}
 		if err == nil {
 			if err = parse(io, text); err != nil {
-				err = f.wrap("parse", err)
+				err = d.wrap("parse", k, err)
 			}
 		}
 		return err == nil, err

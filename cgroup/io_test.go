@@ -88,7 +88,7 @@ func TestIOController(t *testing.T) {
 		t.Errorf("no level has the controller: %+v", io)
 	}
 	write(t, dir+"app/io.stat", "8:0 rbytes=512 wbytes=0 rios=1 wios=0 dbytes=0 dios=0\n")
-	time.Sleep(missingFor + 10*time.Millisecond)
+	time.Sleep(recheck + 10*time.Millisecond)
 	want := IO{V2, "/kubepods/pod1/app", []DeviceIO{{Device: Device{8, 0}, Reads: IOCount{1, 512}}}}
 	if diff := cmp.Diff(want, readIO(t, g)); diff != "" {
 		t.Error(diff)
@@ -162,11 +162,12 @@ func TestMemoryEvents(t *testing.T) {
 func TestMemoryEventsOfTheNearest(t *testing.T) {
 	root := fixture(t, "v2-6.1")
 	g := open(t, newFS(t, root), container(t, root))
+	var m Memory
 	var e MemoryEvents
-	if err := g.ReadMemoryEvents(&e); err != nil {
+	if err := g.ReadMemoryAndEvents(&m, &e); err != nil {
 		t.Fatal(err)
 	}
-	if m := readMemory(t, g); e.Version != V2 || e.Path != m.Levels[0].Path {
+	if e.Version != V2 || e.Path != m.Levels[0].Path {
 		t.Errorf("events of %q, statistics of %q", e.Path, m.Levels[0].Path)
 	}
 }
@@ -263,10 +264,11 @@ func TestReadIOAllocatesNothing(t *testing.T) {
 		root := fixture(t, name)
 		g := open(t, newFS(t, root), container(t, root))
 		var io IO
+		var m Memory
 		var e MemoryEvents
 		var slab []byte
 		read := func() {
-			err := errors.Join(g.ReadIO(&io), g.ReadMemoryEvents(&e))
+			err := errors.Join(g.ReadIO(&io), g.ReadMemoryAndEvents(&m, &e))
 			var err2 error
 			if slab, err2 = g.ReadSlabinfo(slab[:0]); err != nil || err2 != nil {
 				t.Fatal(err, err2)

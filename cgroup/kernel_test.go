@@ -32,7 +32,7 @@ func newKernelTree(t testing.TB, controllers ...string) *kernelTree {
 	if err != nil {
 		t.Skip(err)
 	}
-	k := &kernelTree{h: h, name: fmt.Sprintf("/scopefs-test-%d-%s", os.Getpid(), strings.ToLower(t.Name()))}
+	k := &kernelTree{h: h, name: fmt.Sprintf("/scopefs-test-%d-%s", os.Getpid(), strings.ReplaceAll(strings.ToLower(t.Name()), "/", "-"))}
 	for _, c := range controllers {
 		if at, _ := v1Hierarchy(c); h.mounts[at] == nil {
 			t.Skipf("no v1 hierarchy of %s is mounted", c)
@@ -277,7 +277,7 @@ func TestKernelV2Controllers(t *testing.T) {
 		}
 		put("/cgroup.subtree_control", "+memory")
 		put("/app/memory.max", "128M")
-		time.Sleep(missingFor + 10*time.Millisecond)
+		time.Sleep(recheck + 10*time.Millisecond)
 		if m := readMemory(t, g); !slices.Equal(limits(m), []uint64{128 * mib, 256 * mib}) {
 			t.Fatalf("with it: %+v", m)
 		}

@@ -3,74 +3,43 @@ package cgroup
 import (
 	"bytes"
 	"fmt"
+	"math"
 )
-
-// memoryFiles are the files of the memory controller along a Group's path.
-type memoryFiles struct {
-	version Version
-	levels  []memoryLevelFiles
-}
-
-type memoryLevelFiles struct {
-	path                                     string
-	limit, usage, stat, swapLimit, swapUsage *file
-	hierarchy, swappiness, kmem              *file // v1 only
-}
-
-func newMemoryFiles(levels []level, version Version) memoryFiles {
-	m := memoryFiles{version: version}
-	for _, l := range levels {
-		if version == V2 {
-			m.levels = append(m.levels, memoryLevelFiles{
-				path:      l.path,
-				limit:     l.dir.file("memory.max"),
-				usage:     l.dir.file("memory.current"),
-				stat:      l.dir.file("memory.stat"),
-				swapLimit: l.dir.file("memory.swap.max"),
-				swapUsage: l.dir.file("memory.swap.current"),
-			})
-			continue
-		}
-		m.levels = append(m.levels, memoryLevelFiles{
-			path:       l.path,
-			limit:      l.dir.file("memory.limit_in_bytes"),
-			usage:      l.dir.file("memory.usage_in_bytes"),
-			stat:       l.dir.file("memory.stat"),
-			swapLimit:  l.dir.file("memory.memsw.limit_in_bytes"),
-			swapUsage:  l.dir.file("memory.memsw.usage_in_bytes"),
-			hierarchy:  l.dir.file("memory.use_hierarchy"),
-			swappiness: l.dir.file("memory.swappiness"),
-			kmem:       l.dir.file("memory.kmem.usage_in_bytes"),
-		})
-	}
-	return m
-}
 
 // ReadMemory fills m, whose slices are reused. Usage and statistics are those of the Group's own cgroup or, where the
 // memory controller is off there, of the nearest ancestor that has it.
-func (g *Group) ReadMemory(m *Memory) error {
+func (g *Group) ReadMemory(m *Memory) error { return g.readMemory(m, nil) }
+
+// ReadMemoryAndEvents is ReadMemory, and fills e with the counters of the cgroup that m has the statistics of: both are in
+// memory.stat, which is by far the most expensive file of the controller.
+func (g *Group) ReadMemoryAndEvents(m *Memory, e *MemoryEvents) error {
+	*e = MemoryEvents{}
+	return g.readMemory(m, e)
+}
+
+func (g *Group) readMemory(m *Memory, e *MemoryEvents) error {
 	*m = Memory{Levels: m.Levels[:0], Hugetlb: m.Hugetlb[:0], Swappiness: -1}
 	if err := g.check(); err != nil {
 		return err
 	}
 	s := getScratch()
 	defer s.put()
-	for i := range g.memory.levels {
-		last, err := g.memory.readLevel(&g.memory.levels[i], s, m)
-		if err != nil {
+	r := memoryReading{s: s, m: m, events: e, room: math.MaxUint64}
+	d := g.own[memory]
+	for ; d != nil && len(m.Levels) == 0; d = d.parent {
+		if err := r.readOwn(g, d); err != nil {
 			return err
 		}
-		if last {
+	}
+	for ; d != nil; d = d.parent {
+		if last, err := r.readAbove(d); err != nil {
+			return err
+		} else if last {
 			break
 		}
 	}
 	m.bindHidden()
-	for i := range g.hugetlb {
-		if err := g.hugetlb[i].read(s, m); err != nil {
-			return err
-		}
-	}
-	return nil
+	return g.readHugetlb(s, m)
 }
 
 // bindHidden puts a limit of a level that is not mounted here, which v1 tells of, on the Group's own.
@@ -89,97 +58,165 @@ func (m *Memory) bindHidden() {
 	}
 }
 
-// readLevel appends one level to m, or says that it and those above it do not bind.
-func (f *memoryFiles) readLevel(l *memoryLevelFiles, s *scratch, m *Memory) (last bool, err error) {
-	own := len(m.Levels) == 0
-	level := MemoryLevel{Path: l.path}
+// memoryReading is one reading of the memory controller, level by level from the Group's own on.
+type memoryReading struct {
+	s      *scratch
+	m      *Memory
+	events *MemoryEvents // nil: not wanted
+	stat   memoryStatText
+	room   uint64 // the least that the levels so far leave, with what can be reclaimed
+}
+
+// readOwn reads the level that usage and statistics are of, unless the controller is off there.
+func (r *memoryReading) readOwn(g *Group, d *dir) (err error) {
+	level := MemoryLevel{Path: d.cgroup()}
 	var ok bool
-	if own {
-		if level.Usage, ok, err = parse(l.usage, s, parseNumber); !ok {
-			if err == nil && f.version == V1 {
-				// No v1 cgroup is without it, but one that is being made or removed.
-				err = fmt.Errorf("%w: %s", ErrGone, l.path)
-			}
-			return false, err
+	if level.Usage, ok, err = d.number(memoryUsage, r.s, parseNumber); !ok {
+		if err == nil && d.version == V1 {
+			// No v1 cgroup is without it, but one that is being made or removed.
+			err = fmt.Errorf("%w: %s", ErrGone, d.path)
 		}
-	} else if f.version == V1 {
-		// Before Linux 5.11 the limit of a v1 cgroup could be for its own tasks only. Where one is so, all above are:
-		// the flag is inherited.
-		if on, ok, err := parse(l.hierarchy, s, parseNumber); err != nil || ok && on == 0 {
-			return true, err
-		}
+		return err
 	}
-	if level.Limit, ok, err = parse(l.limit, s, parseLimit); !ok {
-		return false, err
+	if err := r.readStat(d, &level); err != nil {
+		return err
 	}
-	if level.SwapLimit, level.HasSwap, err = parse(l.swapLimit, s, parseLimit); err != nil {
-		return false, err
+	if level.Limit, ok, err = r.limit(d, memoryLimit, r.stat.memory); !ok {
+		return err
 	}
-	if level.HasSwap && (own || level.SwapLimit != Unlimited || level.Limit != Unlimited) {
-		if level.SwapUsage, err = optional(l.swapUsage, s, parseNumber); err != nil {
-			return false, err
+	if level.SwapUsage, level.HasSwap, err = d.number(swapUsage, r.s, parseNumber); err != nil {
+		return err
+	}
+	if level.HasSwap {
+		if level.SwapLimit, level.HasSwap, err = r.limit(d, swapLimit, r.stat.memorySwap); err != nil {
+			return err
 		}
 	}
-	if !own && level.Limit != Unlimited {
-		if level.Usage, err = optional(l.usage, s, parseNumber); err != nil {
-			return false, err
+	if level.Limit != Unlimited {
+		r.room = sub(add(level.Limit, level.Reclaimable), level.Usage)
+	}
+	if d.version == V1 {
+		if r.m.Stat.KmemUsage, err = d.optional(kmemUsage, r.s); err != nil {
+			return err
+		}
+		if r.m.Swappiness, err = g.readSwappiness(d, r.s); err != nil {
+			return err
 		}
 	}
-	if own || level.Limit != Unlimited {
-		stat, err := f.readStat(l, s)
-		if err != nil {
-			return false, err
-		}
-		level.Reclaimable = add(add(stat.ActiveFile, stat.InactiveFile), stat.SlabReclaimable)
-		if own {
-			m.Version = f.version
-			m.Stat = stat
-			if err := f.readOwn(l, s, m); err != nil {
-				return false, err
-			}
-		}
-	}
-	m.Levels = append(m.Levels, level)
-	return false, nil
+	r.m.Version = d.version
+	r.m.Levels = append(r.m.Levels, level)
+	return nil
 }
 
-// readStat reads memory.stat of one level.
-func (f *memoryFiles) readStat(l *memoryLevelFiles, s *scratch) (stat MemoryStat, err error) {
-	text, err := l.stat.read(s)
+// readStat reads memory.stat of the Group's own level.
+func (r *memoryReading) readStat(d *dir, level *MemoryLevel) error {
+	text, err := d.read(memoryStat, r.s)
 	if err == errMissing {
-		return stat, nil
-	}
-	if err == nil {
-		if err = parseMemoryStat(&stat, text, f.version); err != nil {
-			err = l.stat.wrap("parse", err)
-		}
-	}
-	return stat, err
-}
-
-// readOwn reads what v1 has outside of memory.stat.
-func (f *memoryFiles) readOwn(l *memoryLevelFiles, s *scratch, m *Memory) error {
-	if f.version != V1 {
 		return nil
 	}
-	swappiness, ok, err := parse(l.swappiness, s, parseNumber)
 	if err != nil {
 		return err
 	}
-	if ok {
-		m.Swappiness = int(min(swappiness, 200)) // 200 is the most that the kernel takes
+	if err := r.stat.parse(text, d.version); err != nil {
+		return d.wrap("parse", memoryStat, err)
 	}
-	m.Stat.KmemUsage, err = optional(l.kmem, s, parseNumber)
-	return err
+	r.m.Stat = r.stat.MemoryStat
+	level.Reclaimable = r.stat.reclaimable()
+	if e := r.events; e != nil {
+		e.Version, e.Path = d.version, d.cgroup()
+		if err := e.parse(text); err != nil {
+			return d.wrap("parse", memoryStat, err)
+		}
+	}
+	return nil
 }
 
-// parseMemoryStat reads memory.stat into st, skipping keys that st has no field for.
-func parseMemoryStat(st *MemoryStat, text []byte, version Version) error {
+// limit reads a limit of the Group's own level. smallest is what memory.stat of v1 says of the whole path, 0 where it does
+// not: where that is none, or there is no other level, it is the limit.
+func (r *memoryReading) limit(d *dir, k kind, smallest uint64) (n uint64, ok bool, err error) {
+	if smallest >= v1Unlimited {
+		return Unlimited, true, nil
+	}
+	if smallest > 0 && d.parent == nil {
+		return smallest, true, nil
+	}
+	return d.number(k, r.s, parseLimit)
+}
+
+// readSwappiness is memory.swappiness, -1 without one. It may be as old as recheck.
+func (g *Group) readSwappiness(d *dir, s *scratch) (int, error) {
+	if s.now < g.swappinessUntil.Load() {
+		return int(g.swappiness.Load()), nil
+	}
+	n, ok, err := d.number(swappiness, s, parseNumber)
+	if err != nil {
+		return -1, err
+	}
+	value := -1
+	if ok {
+		value = int(min(n, 200)) // the most that the kernel takes
+	}
+	g.swappiness.Store(int32(value))
+	g.swappinessUntil.Store(s.now + int64(recheck))
+	return value, nil
+}
+
+// readAbove appends one level above the Group's own to m, or says that it and those above it do not bind.
+func (r *memoryReading) readAbove(d *dir) (last bool, err error) {
+	own := &r.m.Levels[0]
+	if r.stat.memory >= v1Unlimited && (!own.HasSwap || r.stat.memorySwap >= v1Unlimited) {
+		level := MemoryLevel{Path: d.cgroup(), Limit: Unlimited, HasSwap: own.HasSwap}
+		if level.HasSwap {
+			level.SwapLimit = Unlimited
+		}
+		r.m.Levels = append(r.m.Levels, level)
+		return false, nil
+	}
+	if d.version == V1 && !d.hierarchical.Load() {
+		// Before Linux 5.11 the limit of a v1 cgroup could be for its own tasks only. Where one is so, all above are:
+		// the flag is inherited.
+		on, ok, err := d.number(useHierarchy, r.s, parseNumber)
+		if err != nil || ok && on == 0 {
+			return true, err
+		}
+		d.hierarchical.Store(true)
+	}
+	level, ok, err := d.memoryAbove(r.s, r.room)
+	if !ok || err != nil {
+		return false, err
+	}
+	if level.Limit != Unlimited {
+		r.room = min(r.room, sub(add(level.Limit, level.Reclaimable), level.Usage))
+	}
+	r.m.Levels = append(r.m.Levels, level)
+	return false, nil
+}
+
+// memoryStatText is what memory.stat says. The limits are the smallest of the path, of memory and of memory and swap;
+// only v1 has them, and they are 0 where it does not.
+type memoryStatText struct {
+	MemoryStat
+	memory, memorySwap uint64
+}
+
+func (st *memoryStatText) reclaimable() uint64 {
+	return add(add(st.ActiveFile, st.InactiveFile), st.SlabReclaimable)
+}
+
+// parse reads memory.stat, skipping keys that there is no field for. It stops behind the last that it needs: the events of
+// v2, and what follows the last of v1's LRU lists.
+func (st *memoryStatText) parse(text []byte, version Version) error {
+	if version == V1 {
+		text = hierarchicalPart(text)
+	}
 	for len(text) > 0 {
-		var key, value []byte
-		key, value, text = nextField(text)
+		key, n, ok, rest := nextNumber(text)
+		text = rest
 		var dst *uint64
 		if version == V2 {
+			if isFirstEvent(key) {
+				break
+			}
 			dst = st.v2Field(key)
 		} else {
 			dst = st.v1Field(key)
@@ -187,11 +224,29 @@ func parseMemoryStat(st *MemoryStat, text []byte, version Version) error {
 		if dst == nil {
 			continue
 		}
-		if err := setField(dst, key, value); err != nil {
-			return err
+		if !ok {
+			return errNoNumber(key)
+		}
+		*dst = n
+		if version == V1 && dst == &st.Unevictable {
+			break
 		}
 	}
+	st.HierarchicalLimit = st.memory
 	return nil
+}
+
+// hierarchicalPart is the part of v1's memory.stat that counts what is below the cgroup, too.
+func hierarchicalPart(text []byte) []byte {
+	if start := bytes.Index(text, []byte("hierarchical_memory_limit ")); start > 0 {
+		return text[start:]
+	}
+	return text
+}
+
+// isFirstEvent says that a key is where the events begin that v2's memory.stat ends with.
+func isFirstEvent(key []byte) bool {
+	return bytes.HasPrefix(key, []byte("workingset_")) || string(key) == "pgfault"
 }
 
 // v2Field is the field of a key of cgroup v2's memory.stat, nil for a key without one.
@@ -252,9 +307,12 @@ func (s *MemoryStat) v2Field(key []byte) *uint64 {
 }
 
 // v1Field is the field of a hierarchical counter of cgroup v1's memory.stat.
-func (s *MemoryStat) v1Field(key []byte) *uint64 {
-	if string(key) == "hierarchical_memory_limit" {
-		return &s.HierarchicalLimit
+func (s *memoryStatText) v1Field(key []byte) *uint64 {
+	switch string(key) {
+	case "hierarchical_memory_limit":
+		return &s.memory
+	case "hierarchical_memsw_limit":
+		return &s.memorySwap
 	}
 	key, total := bytes.CutPrefix(key, []byte("total_"))
 	if !total {

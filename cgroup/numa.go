@@ -9,25 +9,6 @@ import (
 // maxNodes bounds node numbers: the most that a kernel can be built with (NODES_SHIFT 10).
 const maxNodes = 1024
 
-// numaFiles are memory.numa_stat along a Group's path.
-type numaFiles struct {
-	version Version
-	levels  []numaLevelFiles
-}
-
-type numaLevelFiles struct {
-	path string
-	stat *file
-}
-
-func newNUMAFiles(levels []level, version Version) numaFiles {
-	n := numaFiles{version: version}
-	for _, l := range levels {
-		n.levels = append(n.levels, numaLevelFiles{l.path, l.dir.file("memory.numa_stat")})
-	}
-	return n
-}
-
 // ReadMems is the memory nodes that the Group may use, ascending: cpuset.mems.effective | cpuset.effective_mems, else
 // cpuset.mems; of the nearest cgroup that has them, which is path. It is nil where no cpuset controller applies. It is
 // shared and must not be changed.
@@ -37,7 +18,7 @@ func (g *Group) ReadMems() (mems []int, path string, err error) {
 	}
 	s := getScratch()
 	defer s.put()
-	return g.mems.read(s)
+	return g.readSet(&g.mems, g.own[cpuset], memsEffective, memsConfigured, s)
 }
 
 // ReadNUMAStat fills n, whose slice is reused, with the memory.numa_stat of the Group's own cgroup or, where the memory
@@ -49,19 +30,18 @@ func (g *Group) ReadNUMAStat(n *NUMAStat) error {
 	}
 	s := getScratch()
 	defer s.put()
-	for i := range g.numa.levels {
-		l := &g.numa.levels[i]
-		text, err := l.stat.read(s)
+	for d := g.own[memory]; d != nil; d = d.parent {
+		text, err := d.read(numaStat, s)
 		if err == errMissing {
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		if n.Nodes, err = parseNUMAStat(n.Nodes, text, g.numa.version); err != nil {
-			return l.stat.wrap("parse", err)
+		if n.Nodes, err = parseNUMAStat(n.Nodes, text, d.version); err != nil {
+			return d.wrap("parse", numaStat, err)
 		}
-		n.Version, n.Path = g.numa.version, l.path
+		n.Version, n.Path = d.version, d.cgroup()
 		return nil
 	}
 	return nil

@@ -7,19 +7,27 @@ import (
 	"math/bits"
 )
 
+// safeDigits is how many digits always fit 64 bits.
+const safeDigits = 19
+
 // parseUint reads a decimal number that fits 64 bits. strconv.ParseUint would need a string of the bytes.
 func parseUint(text []byte) (n uint64, ok bool) {
-	if len(text) == 0 {
-		return 0, false
+	safe := text[:min(len(text), safeDigits)]
+	for _, c := range safe {
+		digit := uint64(c - '0')
+		if digit > 9 {
+			return 0, false
+		}
+		n = n*10 + digit
 	}
-	for _, c := range text {
+	for _, c := range text[len(safe):] {
 		digit := uint64(c - '0')
 		if digit > 9 || n > (math.MaxUint64-digit)/10 {
 			return 0, false
 		}
 		n = n*10 + digit
 	}
-	return n, true
+	return n, len(text) > 0
 }
 
 // parseNumber reads a file that holds one number.
@@ -85,12 +93,46 @@ func parseCPUMax(text []byte) (quota, period uint64, err error) {
 	return quota, period, nil
 }
 
-// nextField cuts the first "key value" line off a flat-keyed file such as memory.stat.
+// nextField cuts the first "key value" line off a flat-keyed file such as blkio.throttle.io_serviced.
 func nextField(text []byte) (key, value, rest []byte) {
 	line, rest, _ := bytes.Cut(text, []byte{'\n'})
 	key, value, _ = bytes.Cut(line, []byte{' '})
 	return key, value, rest
 }
+
+// nextNumber is nextField for values that are numbers, in one pass; ok is false for a value that is none.
+func nextNumber(text []byte) (key []byte, n uint64, ok bool, rest []byte) {
+	blank := 0
+	for blank < len(text) && text[blank] != ' ' && text[blank] != '\n' {
+		blank++
+	}
+	key = text[:blank]
+	if blank == len(text) || text[blank] == '\n' {
+		return key, 0, false, text[min(blank+1, len(text)):]
+	}
+	end := blank + 1
+	for ; end < len(text); end++ {
+		digit := uint64(text[end] - '0')
+		if digit > 9 {
+			break
+		}
+		n = n*10 + digit
+	}
+	digits := text[blank+1 : end]
+	ok = len(digits) > 0
+	if len(digits) > safeDigits {
+		n, ok = parseUint(digits)
+	}
+	if end < len(text) && text[end] != '\n' {
+		ok = false
+		_, rest, _ = bytes.Cut(text[end:], []byte{'\n'})
+		return key, n, ok, rest
+	}
+	return key, n, ok, text[min(end+1, len(text)):]
+}
+
+// errNoNumber says that the value of a key is no number.
+func errNoNumber(key []byte) error { return fmt.Errorf("cgroup: no number: %.40q", key) }
 
 // setField stores the value of a key that nextField cut.
 func setField(dst *uint64, key, value []byte) error {
@@ -110,6 +152,9 @@ func add(a, b uint64) uint64 {
 	}
 	return sum
 }
+
+// sub is a - b, or 0 where b is the larger.
+func sub(a, b uint64) uint64 { return a - min(a, b) }
 
 // mul is a × b, or the largest number where that does not fit.
 func mul(a, b uint64) uint64 {

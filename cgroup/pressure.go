@@ -32,48 +32,35 @@ type PressureText struct {
 	Text []byte // as the kernel prints it: averages in percent, totals in µs
 }
 
-// pressureFile is one place where a pressure file may be.
-type pressureFile struct {
-	path string // of the cgroup
-	file *file
-}
-
-// newPressureFiles lists where a Group's pressure may be found, the best first. cgroup v2 counts it in every hierarchy
-// layout, without any controller; kernels with psi_v1=1 (Alibaba Cloud Linux) do so in v1's cpuacct.
-func newPressureFiles(own ...level) (list [Pressures][]pressureFile) {
-	for r := range Pressures {
-		for _, l := range own {
-			list[r] = append(list[r], pressureFile{l.path, l.dir.file(r.String() + ".pressure")})
-		}
-	}
-	return list
-}
-
 // ReadPressure fills dst from <resource>.pressure of the Group, reusing its text. It fails with [ErrNoPressure] where
 // there is none.
 func (g *Group) ReadPressure(r Pressure, dst *PressureText) error {
 	s := getScratch()
 	defer s.put()
-	f, text, err := g.readPressure(r, s)
+	d, text, err := g.readPressure(r, s)
 	if err != nil {
 		return err
 	}
-	dst.Path, dst.Text = f.path, append(dst.Text[:0], text...)
+	dst.Path, dst.Text = d.cgroup(), append(dst.Text[:0], text...)
 	return nil
 }
 
-// readPressure finds the file that can be read. The text is good until s is used again.
-func (g *Group) readPressure(r Pressure, s *scratch) (*pressureFile, []byte, error) {
+// readPressure finds the directory whose file can be read: v2's, else that of v1's cpuacct. The text is good until s is used
+// again.
+func (g *Group) readPressure(r Pressure, s *scratch) (*dir, []byte, error) {
 	if err := g.check(); err != nil {
 		return nil, nil, err
 	}
-	for i := range g.pressure[r] {
-		f := &g.pressure[r][i]
-		text, err := f.file.read(s)
+	for _, h := range [...]hierarchy{unified, cpuacct} {
+		d := g.own[h]
+		if d == nil {
+			continue
+		}
+		text, err := d.read(pressure+kind(r), s)
 		if err == errMissing {
 			continue
 		}
-		return f, text, err
+		return d, text, err
 	}
 	return nil, nil, fmt.Errorf("%w: %s of %s", ErrNoPressure, r, g.paths)
 }
@@ -83,11 +70,11 @@ func (g *Group) readPressure(r Pressure, s *scratch) (*pressureFile, []byte, err
 func (g *Group) PressureFile(r Pressure) string {
 	s := getScratch()
 	defer s.put()
-	f, _, err := g.readPressure(r, s)
+	d, _, err := g.readPressure(r, s)
 	if err != nil {
 		return ""
 	}
-	return f.file.dir.path + "/" + f.file.name
+	return d.path + "/" + d.name(pressure+kind(r))
 }
 
 // OpenPressure opens the file that ReadPressure reads for a trigger, to be written and polled. The descriptor is the
@@ -96,19 +83,19 @@ func (g *Group) PressureFile(r Pressure) string {
 func (g *Group) OpenPressure(r Pressure) (fd int, err error) {
 	s := getScratch()
 	defer s.put()
-	f, _, err := g.readPressure(r, s)
+	d, _, err := g.readPressure(r, s)
 	if err != nil {
 		return -1, err
 	}
-	d := f.file.dir
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	fd, err = d.open(f.file.name, unix.O_RDWR|unix.O_NONBLOCK)
+	k := pressure + kind(r)
+	fd, err = d.open(k, unix.O_RDWR|unix.O_NONBLOCK)
 	if isAbsent(err) {
 		err = ErrNoPressure // switched off since
 	}
 	if err != nil {
-		return -1, f.file.wrap("open", err)
+		return -1, d.wrap("open", k, err)
 	}
 	return fd, nil
 }

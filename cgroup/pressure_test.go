@@ -109,7 +109,7 @@ func TestKernelPressure(t *testing.T) {
 		t.Errorf("switched off: %v", err)
 	}
 	write(t, dir+"/cgroup.pressure", "1")
-	time.Sleep(missingFor + 10*time.Millisecond)
+	time.Sleep(recheck + 10*time.Millisecond)
 	if err := g.ReadPressure(PressureCPU, &p); err != nil {
 		t.Errorf("switched on again: %v", err)
 	}

@@ -43,14 +43,14 @@ func TestMemoryStatOf419(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var got MemoryStat
-	if err := parseMemoryStat(&got, text, V1); err != nil {
+	var got memoryStatText
+	if err := got.parse(text, V1); err != nil {
 		t.Fatal(err)
 	}
 	want := MemoryStat{File: 25559040, Anon: 3649536, Shmem: 405504, FileMapped: 1622016, FileDirty: 12288,
 		FileWriteback: 24576, InactiveAnon: 1216512, ActiveAnon: 2838528, InactiveFile: 18247680, ActiveFile: 6893568,
 		HierarchicalLimit: 134217728}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, got.MemoryStat); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -112,7 +112,7 @@ func TestControllerComesAndGoes(t *testing.T) {
 	write(t, leaf+"memory.max", "1048576\n")
 	write(t, leaf+"memory.current", "4096\n")
 	write(t, leaf+"memory.stat", "anon 4096\n")
-	time.Sleep(missingFor + 10*time.Millisecond)
+	time.Sleep(recheck + 10*time.Millisecond)
 	m := readMemory(t, g)
 	if diff := cmp.Diff([]uint64{mib, 128 * mib, 256 * mib, Unlimited}, limits(m)); diff != "" {
 		t.Error(diff)
@@ -277,7 +277,7 @@ func TestMadeAgainWithMoreFiles(t *testing.T) {
 	if err := os.Rename(app, app+".old"); err != nil {
 		t.Fatal(err)
 	}
-	for file, text := range map[string]string{"max": "8192\n", "current": "1\n", "stat": "", "swap.max": "4096\n"} {
+	for file, text := range map[string]string{"max": "8192\n", "current": "1\n", "stat": "", "swap.max": "4096\n", "swap.current": "0\n"} {
 		write(t, app+"/memory."+file, text)
 	}
 	if err := g.Tasks(func(int) error { return nil }); err != nil { // finds the new directory

@@ -48,7 +48,7 @@ func (g *Group) walk(v1Name, v2Name string, fn func(int) error) error {
 		return fmt.Errorf("cgroup: walk %s: %w", g.home.path, err)
 	}
 	w := walker{root: g.fs.hierarchies.root, name: v1Name, fn: fn}
-	if g.homeVersion == V2 {
+	if g.home.version == V2 {
 		w.name = v2Name
 	}
 	err = w.visit(fd, maxDepth)

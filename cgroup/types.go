@@ -25,12 +25,13 @@ type MemoryLevel struct {
 	Path  string // below the hierarchy's root, such as "/kubepods/pod1"
 	Limit uint64 // memory.max | memory.limit_in_bytes; Unlimited if none
 	Usage uint64 // memory.current | memory.usage_in_bytes; 0 at a level above the container without a limit
-	// Reclaimable is active_file + inactive_file + slab_reclaimable of memory.stat (v1: total_*); 0 where Usage is.
+	// Reclaimable is active_file + inactive_file + slab_reclaimable of memory.stat (v1: total_*); 0 where Usage is, and it
+	// may be 0 at a level above the container whose Limit − Usage alone is no less than what levels below leave with it.
 	Reclaimable uint64
 
 	HasSwap bool // the kernel accounts swap at this level
 	// SwapLimit and SwapUsage: v2 memory.swap.{max,current}, swap alone; v1 memory.memsw.{limit,usage}_in_bytes,
-	// memory and swap together.
+	// memory and swap together. At a level above the container SwapUsage is 0 on v1, and without a SwapLimit.
 	SwapLimit uint64
 	SwapUsage uint64
 }
@@ -41,9 +42,10 @@ type Memory struct {
 	// Levels starts with the cgroup that the numbers in Stat are from and ends below the hierarchy's root. Empty with V0.
 	Levels []MemoryLevel
 	Stat   MemoryStat
-	// Swappiness is memory.swappiness of v1 (0-100), -1 where there is none.
+	// Swappiness is memory.swappiness of v1 (0-200), -1 where there is none. It is up to 100 ms old.
 	Swappiness int
-	// Hugetlb holds the limited huge page sizes, from the hugetlb controller.
+	// Hugetlb holds the limited huge page sizes, from the hugetlb controller. Where none was limited, a new limit shows up
+	// to 100 ms later.
 	Hugetlb []Hugetlb
 }
 
@@ -85,9 +87,9 @@ type NUMAStat struct {
 type CPULevel struct {
 	Path   string
 	Quota  uint64 // µs per Period: cpu.max | cpu.cfs_quota_us; Unlimited if none
-	Period uint64 // µs: cpu.max | cpu.cfs_period_us
+	Period uint64 // µs: cpu.max | cpu.cfs_period_us; 0 at a level without a quota
 	// Throttled is the time, in ns, that tasks of this level were held back by its quota, summed over CPUs:
-	// throttled_usec | throttled_time of cpu.stat. 0 at a level without a quota.
+	// throttled_usec | throttled_time of cpu.stat. 0 but at the level that BindingQuota names.
 	Throttled uint64
 }
 

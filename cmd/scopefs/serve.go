@@ -129,6 +129,7 @@ func serve(read func() (config, error)) error {
 	if os.Geteuid() != 0 {
 		return errors.New("serve mounts a file system and reads every container's cgroup: run it as root")
 	}
+	fs.TuneRuntime()
 	// Whoever read the log may be gone, as while journald restarts. Go would end the process for that.
 	signal.Ignore(unix.SIGPIPE)
 	ended, hangup := make(chan os.Signal, 1), make(chan os.Signal, 1)

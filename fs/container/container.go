@@ -24,7 +24,7 @@ const (
 	NeedLoad
 	NeedAge
 	NeedIO       // block I/O
-	NeedEvents   // the counters of memory.stat
+	NeedEvents   // the counters of memory.stat; implies NeedMemory
 	NeedSlabinfo // the slab caches of v1
 	NeedMems     // the NUMA nodes that memory may be from
 	NeedNUMA     // where the memory lies
@@ -96,12 +96,15 @@ func (c *Container) Snapshot(need Need, h *host.Snapshot, reader int, dst *Snaps
 	v := &dst.View
 	*v = view.Container{Policy: *c.policy.Load(), Age: -1}
 	r := &c.recent
-	if need&NeedMemory != 0 {
-		if err := r.memory.get(c, &dst.memory, (*Container).readMemory, copyMemory); err != nil {
+	if need&(NeedMemory|NeedEvents) != 0 {
+		if err := c.readMemory(need&NeedEvents != 0, dst); err != nil {
 			return err
 		}
 		if dst.memory.Version != cgroup.V0 {
 			v.Memory = &dst.memory
+		}
+		if need&NeedEvents != 0 && dst.events.Version != cgroup.V0 {
+			v.Events = &dst.events
 		}
 	}
 	if need&NeedMems != 0 {
@@ -149,22 +152,12 @@ func (c *Container) Snapshot(need Need, h *host.Snapshot, reader int, dst *Snaps
 			v.Pressure[p] = &dst.pressure[p]
 		}
 	}
-	if need&(NeedIO|NeedEvents) != 0 && c.group.Dir() != "" {
-		if need&NeedIO != 0 {
-			if err := r.io.get(c, &dst.io, (*Container).readIO, copyIO); err != nil {
-				return err
-			}
-			if dst.io.Version != cgroup.V0 {
-				v.IO = &dst.io
-			}
+	if need&NeedIO != 0 && c.group.Dir() != "" {
+		if err := r.io.get(c, &dst.io, (*Container).readIO, copyIO); err != nil {
+			return err
 		}
-		if need&NeedEvents != 0 {
-			if err := r.events.get(c, &dst.events, (*Container).readEvents, assign); err != nil {
-				return err
-			}
-			if dst.events.Version != cgroup.V0 {
-				v.Events = &dst.events
-			}
+		if dst.io.Version != cgroup.V0 {
+			v.IO = &dst.io
 		}
 	}
 	if need&NeedSlabinfo != 0 {
@@ -178,10 +171,6 @@ func (c *Container) Snapshot(need Need, h *host.Snapshot, reader int, dst *Snaps
 
 // The readings that recent shares.
 
-func (c *Container) readMemory(dst *cgroup.Memory) error {
-	return c.group.ReadMemory(dst)
-}
-
 func (c *Container) readNUMA(dst *cgroup.NUMAStat) error {
 	return c.group.ReadNUMAStat(dst)
 }
@@ -192,14 +181,6 @@ func (c *Container) readIO(dst *view.IO) error {
 		return err
 	}
 	return ledger.io(c.group, dst)
-}
-
-func (c *Container) readEvents(dst *cgroup.MemoryEvents) error {
-	ledger, err := c.openLedger()
-	if err != nil {
-		return err
-	}
-	return ledger.events(c.group, dst)
 }
 
 func (c *Container) readSlabinfo(dst *[]byte) (err error) {
@@ -244,7 +225,7 @@ func (c *Container) readTimes(now time.Duration, online int, dst *Snapshot) erro
 		usage: dst.cpu.Usage, user: dst.cpu.User, nice: dst.cpu.Nice, system: dst.cpu.System,
 	}
 	// Without steal no level holds anything back, as far as the ledger knows; switched on later, it counts from then on.
-	if i := view.BindingQuota(dst.cpu.Levels); i >= 0 && !dst.View.Policy.NoSteal {
+	if i := cgroup.BindingQuota(dst.cpu.Levels); i >= 0 && !dst.View.Policy.NoSteal {
 		l := &dst.cpu.Levels[i]
 		in.throttled, in.period, in.level = l.Throttled, time.Duration(l.Period)*time.Microsecond, levelID(l.Path)
 	}
@@ -367,7 +348,7 @@ func (c *Container) seedLoad(now time.Duration) {
 		cpu = cgroup.CPU{}
 	}
 	throttled := uint64(0)
-	if i := view.BindingQuota(cpu.Levels); i >= 0 {
+	if i := cgroup.BindingQuota(cpu.Levels); i >= 0 {
 		throttled = cpu.Levels[i].Throttled // tasks that are held back are runnable
 	}
 	c.load.seed(cpu.Usage, throttled, age, now)

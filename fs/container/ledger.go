@@ -93,13 +93,13 @@ func (l *ledger) io(g *cgroup.Group, dst *view.IO) error {
 	return err
 }
 
-// events is io for the counters of memory.stat.
-func (l *ledger) events(g *cgroup.Group, dst *cgroup.MemoryEvents) error {
+// memory is io for the counters of memory.stat, with all else that is read of the memory controller.
+func (l *ledger) memory(g *cgroup.Group, m *cgroup.Memory, e *cgroup.MemoryEvents) error {
 	l.eventsMu.Lock()
 	defer l.eventsMu.Unlock()
-	err := g.ReadMemoryEvents(dst)
-	if err == nil && dst.Version != cgroup.V0 {
-		l.rec.counts.events(dst)
+	err := g.ReadMemoryAndEvents(m, e)
+	if err == nil && e.Version != cgroup.V0 {
+		l.rec.counts.events(e)
 	}
 	return err
 }

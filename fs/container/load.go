@@ -269,6 +269,9 @@ func (c *Container) countTasks() taskCount {
 	return n
 }
 
+// idleFiles is how long a cgroup file stays open that nobody reads.
+const idleFiles = time.Minute
+
 // sampleLoads steps the load of every container that is known, every 5 s until ctx ends, and forgets those that ended.
 func (r *Registry) sampleLoads(ctx context.Context) {
 	ticker := time.NewTicker(loadStep)
@@ -282,6 +285,7 @@ func (r *Registry) sampleLoads(ctx context.Context) {
 			now := boottime()
 			known = r.known(known[:0])
 			r.collect(known, func(c *Container) bool { return c.ended(c.sampleLoad(now)) })
+			r.cg.CloseIdle(idleFiles)
 			clear(known)
 		}
 	}

@@ -23,13 +23,12 @@ type recent[T any] struct {
 // recents are the parts that cost the kernel more than the look at a few numbers. Of memory.stat and cpu.stat it first adds
 // up what each CPU counted.
 type recents struct {
-	memory   recent[cgroup.Memory]
+	memory   recent[recentMemory]
 	numa     recent[cgroup.NUMAStat]
 	cpu      recent[recentCPU]
 	load     recent[view.Load]
 	pressure [cgroup.Pressures]recent[cgroup.PressureText]
 	io       recent[view.IO]
-	events   recent[cgroup.MemoryEvents]
 	slabinfo recent[[]byte]
 }
 
@@ -71,6 +70,55 @@ func (r *recent[T]) get(c *Container, dst *T, read func(*Container, *T) error, c
 	}
 	copy(r.store(begin), dst)
 	return nil
+}
+
+// recentMemory is what the memory controller said, and its events if these were asked for.
+type recentMemory struct {
+	memory    cgroup.Memory
+	events    *cgroup.MemoryEvents // nil until somebody asked
+	hasEvents bool
+}
+
+// readMemory reads limits, usage and statistics, and the events that are told in the same file.
+func (c *Container) readMemory(events bool, dst *Snapshot) error {
+	maxAge := c.registry.maxAgeNow()
+	if maxAge == 0 {
+		return c.readMemoryNow(events, dst)
+	}
+	r := &c.recent.memory
+	begin, fresh, _ := r.lock(c.registry.clock, maxAge)
+	defer r.mu.Unlock()
+	if fresh && (r.value.hasEvents || !events) {
+		copyMemory(&dst.memory, &r.value.memory)
+		if events {
+			dst.events = *r.value.events
+		}
+		return nil
+	}
+	if err := c.readMemoryNow(events, dst); err != nil {
+		return err
+	}
+	v := r.store(begin)
+	copyMemory(&v.memory, &dst.memory)
+	if v.hasEvents = events; events {
+		if v.events == nil {
+			v.events = new(cgroup.MemoryEvents)
+		}
+		*v.events = dst.events
+	}
+	return nil
+}
+
+func (c *Container) readMemoryNow(events bool, dst *Snapshot) error {
+	if !events || c.group.Dir() == "" { // the root has no ledger, and nothing to count in it
+		dst.events = cgroup.MemoryEvents{}
+		return c.group.ReadMemory(&dst.memory)
+	}
+	ledger, err := c.openLedger()
+	if err != nil {
+		return err
+	}
+	return ledger.memory(c.group, &dst.memory, &dst.events)
 }
 
 // recentCPU is what the CPU controllers said, and for how many visible CPUs the ledger took it in; -1: it did not.
@@ -157,8 +205,12 @@ func copyText(dst, src *[]byte) { *dst = append((*dst)[:0], *src...) }
 func assign[T any](dst, src *T) { *dst = *src }
 
 // SetMaxAge sets how old what a reader is shown may be, at most: within that time readers of one container share what was
-// read of it. With 0, as from the start, each is shown what is now.
-func (r *Registry) SetMaxAge(age time.Duration) { r.maxAge.Store(int64(age)) }
+// read of it. With 0, as from the start, each is shown what is now. What is of the cgroups above the container's own may be as
+// old again, see [cgroup.FS.SetMaxAge].
+func (r *Registry) SetMaxAge(age time.Duration) {
+	r.maxAge.Store(int64(age))
+	r.cg.SetMaxAge(age)
+}
 
 // monotonic is the clock of a registry.
 func monotonic() time.Duration { return time.Since(started) }

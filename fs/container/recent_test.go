@@ -122,7 +122,7 @@ func TestOneReadsForAll(t *testing.T) {
 	const readers = 32
 	var now, asked atomic.Int64
 	c := &Container{registry: &Registry{clock: func() time.Duration { asked.Add(1); return time.Duration(now.Load()) }}}
-	c.registry.SetMaxAge(time.Minute)
+	c.registry.maxAge.Store(int64(time.Minute))
 	var a, b recent[int]
 	reads := 0 // guarded by a.mu, as the race detector sees
 	reading, goOn := make(chan struct{}), make(chan struct{})

@@ -1,11 +1,12 @@
-// Package server drives the FUSE device: it mounts the file system, reads requests, hands them to go-fuse's protocol
-// code and writes the replies. What the files say is none of its business.
+// Package server drives the FUSE device: it mounts the file system, reads requests, answers those of a reader itself and
+// the others by go-fuse's protocol code, and writes the replies. What the files say is none of its business.
 package server
 
 import (
 	"encoding/binary"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -34,36 +35,6 @@ const slowAfter = time.Millisecond
 // maxReaders bounds the requests that are served slowly at the same time.
 const maxReaders = 256
 
-// Opcodes and offsets of the FUSE protocol (include/uapi/linux/fuse.h) that the loop itself looks at.
-const (
-	opInit = 26
-	opPoll = 40
-
-	headerOpcode = 4  // offset of fuse_in_header.opcode
-	headerUnique = 8  // offset of fuse_in_header.unique
-	inHeaderLen  = 40 // sizeof(struct fuse_in_header)
-	outHeaderLen = 16 // sizeof(struct fuse_out_header)
-	initMaxPages = outHeaderLen + 28
-
-	pollFh     = inHeaderLen // offset of fuse_poll_in.fh, kh, flags
-	pollKh     = inHeaderLen + 8
-	pollFlags  = inHeaderLen + 16
-	pollInEnd  = inHeaderLen + 24
-	pollNotify = 1 // FUSE_POLL_SCHEDULE_NOTIFY
-
-	notifyPoll       = 1 // FUSE_NOTIFY_POLL
-	notifyInvalInode = 2 // FUSE_NOTIFY_INVAL_INODE
-
-	pollRdNorm = 0x40 // POLLRDNORM, the same on every architecture
-)
-
-// Poller is what a file system may implement besides go-fuse's requests.
-type Poller interface {
-	// Poll says what poll(2) says of the open file fh: POLLIN and the like. It does not block. With schedule somebody
-	// waits, and wants [Loop.NotifyPoll] to be called with kh when it is worth while to ask again.
-	Poll(fh, kh uint64, schedule bool) (events uint32)
-}
-
 // Loop reads requests from a FUSE device and answers them.
 //
 // One goroutine, the leader, reads, serves and replies: handing requests between threads costs more than serving them.
@@ -71,8 +42,10 @@ type Poller interface {
 // what it has, so that one stuck cgroup read never stops the others.
 type Loop struct {
 	fd     int
-	ps     *fuse.ProtocolServer
+	fs     fuse.RawFileSystem
+	reader Reader // nil: go-fuse answers READ
 	poller Poller // nil: every file can be read at once
+	ps     *fuse.ProtocolServer
 
 	// term is odd while the leader serves a request and even while it waits for one; it only grows. Whoever moves it on
 	// from an odd value (the leader when done, or the watch when it took too long) owns the reading from then on.
@@ -92,7 +65,8 @@ type buffers struct{ in, out []byte }
 
 // NewLoop makes a loop over the device fd, which stays the caller's. fs answers the requests.
 func NewLoop(fd int, fs fuse.RawFileSystem) *Loop {
-	l := &Loop{fd: fd, ended: make(chan struct{})}
+	l := &Loop{fd: fd, fs: fs, ended: make(chan struct{})}
+	l.reader, _ = fs.(Reader)
 	l.poller, _ = fs.(Poller)
 	l.ps = fuse.NewProtocolServer(fs, &fuse.MountOptions{
 		MaxWrite:      maxWrite,
@@ -103,10 +77,7 @@ func NewLoop(fd int, fs fuse.RawFileSystem) *Loop {
 		// Listings are rare and looking every entry up would resolve callers for nothing.
 		DisabledCapabilities: fuse.CAP_READDIRPLUS,
 		Logger:               slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn),
-		PanicHandler: func(v any) fuse.Status {
-			slog.Error("request panicked", "panic", v)
-			return fuse.EIO
-		},
+		PanicHandler:         panicked,
 	})
 	l.buffers.New = func() any {
 		return &buffers{in: make([]byte, requestSize), out: make([]byte, replySize)}
@@ -127,9 +98,9 @@ func (l *Loop) Init() error {
 	if n < inHeaderLen || opcode(b.in) != opInit {
 		return fmt.Errorf("the first request on the FUSE device is not INIT: %.64x", b.in[:n])
 	}
-	m, status := l.ps.HandleRequest([][]byte{b.in[:n]}, [][]byte{b.out})
-	if !status.Ok() {
-		return fmt.Errorf("answering INIT: %w", syscall.Errno(status))
+	m := l.Handle(b.in[:n], b.out)
+	if m < initMaxPages+2 {
+		return fmt.Errorf("answering INIT: %.64x", b.out[:m])
 	}
 	// go-fuse derives max_pages from MaxWrite; a READ of one page would cut larger buffers into several round trips.
 	binary.NativeEndian.PutUint16(b.out[initMaxPages:], maxRead/4096)
@@ -202,7 +173,7 @@ func (l *Loop) lead() {
 		if !l.armed.Load() && l.armed.CompareAndSwap(false, true) {
 			l.timer.Reset(slowAfter)
 		}
-		if k := l.handle(b.in[:n], b.out); k > 0 {
+		if k := l.Handle(b.in[:n], b.out); k > 0 {
 			// ENOENT: the request was interrupted meanwhile and nobody waits for the reply.
 			// ENODEV, EBADF: the connection has ended, by umount or by its owner.
 			if errno := writeDevice(l.fd, b.out[:k]); errno != 0 && errno != unix.ENOENT && errno != unix.ENODEV && errno != unix.EBADF {
@@ -211,6 +182,9 @@ func (l *Loop) lead() {
 		}
 		if !l.term.CompareAndSwap(term, term+1) {
 			return // deposed
+		}
+		if term%512 == 1 {
+			runtime.Gosched()
 		}
 	}
 }
@@ -240,36 +214,6 @@ func (l *Loop) depose(term uint64) {
 	} else {
 		l.leave()
 	}
-}
-
-// handle puts the reply to one request into out and returns its length, 0 for a request that gets none.
-func (l *Loop) handle(in, out []byte) int {
-	if opcode(in) == opPoll {
-		return l.replyPoll(in, out)
-	}
-	inVec, outVec := [1][]byte{in}, [1][]byte{out}
-	n, _ := l.ps.HandleRequest(inVec[:], outVec[:])
-	return n
-}
-
-// replyPoll says that a file can be read at once, as procfs does, unless the file system knows better. An answer of
-// ENOSYS, go-fuse's, would stick to the connection and rule out pressure triggers for as long as it lives.
-func (l *Loop) replyPoll(in, out []byte) int {
-	events := uint32(unix.POLLIN | pollRdNorm)
-	if l.poller != nil && len(in) >= pollInEnd {
-		events = l.poller.Poll(binary.NativeEndian.Uint64(in[pollFh:]), binary.NativeEndian.Uint64(in[pollKh:]),
-			binary.NativeEndian.Uint32(in[pollFlags:])&pollNotify != 0)
-	}
-	const n = outHeaderLen + 8 // struct fuse_poll_out
-	clear(out[:n])
-	binary.NativeEndian.PutUint32(out, n)
-	copy(out[8:16], in[headerUnique:headerUnique+8])
-	binary.NativeEndian.PutUint32(out[outHeaderLen:], events)
-	return n
-}
-
-func opcode(request []byte) uint32 {
-	return binary.NativeEndian.Uint32(request[headerOpcode:])
 }
 
 // readDevice tells the Go scheduler of the call, as it blocks for as long as nobody reads a file.

@@ -69,14 +69,19 @@ func (d *device) send(opcode uint32, unique, node uint64, body int) {
 
 func (d *device) sendBody(opcode uint32, unique, node uint64, body []byte) {
 	d.t.Helper()
+	if _, err := unix.Write(d.fd, request(opcode, unique, node, body)); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// request puts a header before a body.
+func request(opcode uint32, unique, node uint64, body []byte) []byte {
 	msg := append(make([]byte, inHeaderLen), body...)
 	binary.NativeEndian.PutUint32(msg, uint32(len(msg)))
 	binary.NativeEndian.PutUint32(msg[headerOpcode:], opcode)
 	binary.NativeEndian.PutUint64(msg[headerUnique:], unique)
 	binary.NativeEndian.PutUint64(msg[16:], node)
-	if _, err := unix.Write(d.fd, msg); err != nil {
-		d.t.Fatal(err)
-	}
+	return msg
 }
 
 // receive returns the next reply: which request it answers, its error and its body.
@@ -101,10 +106,7 @@ func (d *device) receive() (unique uint64, errno int32, body []byte) {
 	return binary.NativeEndian.Uint64(msg[8:]), -int32(binary.NativeEndian.Uint32(msg[4:])), msg[outHeaderLen:n]
 }
 
-const (
-	opGetattr = 3
-	attrBody  = 16
-)
+const attrBody = 16
 
 func TestLoopAnswers(t *testing.T) {
 	d, _, _ := serve(t)

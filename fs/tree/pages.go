@@ -2,6 +2,7 @@ package tree
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -16,6 +17,8 @@ import (
 // end share a snapshot until it is stale, and are then given one of the same length as soon as there is one.
 type pages struct {
 	invalidate func(node uint64)
+
+	any atomic.Bool // an inode is kept track of: what the look-up of all others need not lock for
 
 	mu     sync.Mutex
 	inodes map[node]*inode
@@ -51,6 +54,9 @@ type inode struct {
 }
 
 func (p *pages) find(n node) *inode {
+	if !p.any.Load() {
+		return nil
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.inodes[n]
@@ -120,6 +126,7 @@ func (p *pages) read(h *handle, buf []byte, offset uint64, render func([]byte) (
 		p.prune()
 		i = &inode{opening: map[int]time.Time{}, reading: map[*handle]time.Time{}}
 		p.inodes[h.node] = i
+		p.any.Store(true)
 	}
 	p.mu.Unlock()
 
@@ -141,7 +148,7 @@ func (p *pages) read(h *handle, buf []byte, offset uint64, render func([]byte) (
 
 // done is a handle's end of reading through the page cache: it is closed, or it turns out to be read otherwise.
 func (p *pages) done(h *handle) {
-	if !h.counted.CompareAndSwap(true, false) {
+	if !h.counted.Load() || !h.counted.CompareAndSwap(true, false) {
 		return
 	}
 	if i := p.find(h.node); i != nil {

@@ -69,7 +69,7 @@ func as(privileged bool, f func() error) error {
 // Write sets a trigger.
 func (t *Tree) Write(_ <-chan struct{}, in *fuse.WriteIn, text []byte) (uint32, fuse.Status) {
 	h := t.handles.get(in.Fh)
-	if h == nil || h.node != node(in.NodeId) || !h.writable {
+	if h == nil || !h.writable || h.node != node(in.NodeId) {
 		return 0, fuse.EBADF
 	}
 	if len(text) == 0 {
@@ -108,11 +108,13 @@ func (t *Tree) Write(_ <-chan struct{}, in *fuse.WriteIn, text []byte) (uint32, 
 
 // Poll says what poll(2) says of an open file: see [server.Poller].
 func (t *Tree) Poll(fh, kh uint64, schedule bool) (events uint32) {
-	h := t.handles.get(fh)
-	if h == nil || !h.file.pressure {
+	var tr *trigger
+	pressure := false
+	// A slow READ has the handle's lock.
+	t.handles.look(fh, func(h *handle) { pressure, tr = h.file.pressure, h.trigger.Load() })
+	if !pressure {
 		return unix.POLLIN | pollRdNorm
 	}
-	tr := h.trigger.Load()
 	if tr == nil {
 		return pollFailed
 	}

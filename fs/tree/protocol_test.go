@@ -3,8 +3,6 @@ package tree
 import (
 	"bytes"
 	"encoding/binary"
-	"log"
-	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,6 +13,7 @@ import (
 	"github.com/scopefs/scopefs/fs/container"
 	"github.com/scopefs/scopefs/fs/host"
 	"github.com/scopefs/scopefs/fs/internal/fixture"
+	"github.com/scopefs/scopefs/fs/server"
 )
 
 // The protocol's opcodes (include/uapi/linux/fuse.h).
@@ -47,7 +46,7 @@ type client struct {
 	m      *fixture.Machine
 	tree   *Tree
 	reg    *container.Registry
-	server *fuse.ProtocolServer
+	loop   *server.Loop
 	unique uint64
 	// invalidated are the nodes whose attributes the kernel was told to forget.
 	invalidated []uint64
@@ -80,9 +79,7 @@ func mountOn(t testing.TB, m *fixture.Machine, opts container.Options) *client {
 	t.Cleanup(func() { reg.Close(); h.Close() })
 	c := &client{t: t, m: m, tree: New(h, reg), reg: reg}
 	c.tree.SetInvalidator(func(n uint64) { c.invalidated = append(c.invalidated, n) })
-	c.server = fuse.NewProtocolServer(c.tree, &fuse.MountOptions{
-		MaxWrite: 4096, Logger: log.New(os.Stderr, "", 0), ExtraCapabilities: fuse.CAP_NO_EXPORT_SUPPORT,
-	})
+	c.loop = server.NewLoop(-1, c.tree)
 	in := fuse.InitIn{Major: 7, Minor: 38, MaxReadAhead: 131072, Flags: ^uint32(0)}
 	if _, errno := c.call(opInit, 0, 0, bytesOf(&in)[inHeaderSize:], 64+outHeaderSize); errno != 0 {
 		t.Fatalf("INIT: errno %d", errno)
@@ -110,10 +107,7 @@ func (c *client) call(opcode uint32, n node, pid uint32, body []byte, room int) 
 	h.Pid = pid
 	request := append(bytes.Clone(bytesOf(&h)), body...)
 	reply := make([]byte, outHeaderSize+room+4096)
-	size, status := c.server.HandleRequest([][]byte{request}, [][]byte{reply})
-	if !status.Ok() {
-		c.t.Fatalf("opcode %d was not handled: %v", opcode, status)
-	}
+	size := c.loop.Handle(request, reply)
 	if size == 0 {
 		return nil, 0
 	}

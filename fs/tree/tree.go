@@ -30,6 +30,7 @@ type Tree struct {
 	host      *host.FS
 	registry  *container.Registry
 	handles   table[handle]
+	texts     texts
 	dirs      table[dirHandle]
 	sys       sysEntries
 	pages     pages
@@ -310,77 +311,95 @@ func (t *Tree) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.
 	if f == nil {
 		return fuse.ENOENT
 	}
-	h := &handle{node: n, file: f}
-	if in.Flags&syscall.O_ACCMODE != syscall.O_RDONLY {
+	writable, privileged := in.Flags&syscall.O_ACCMODE != syscall.O_RDONLY, false
+	if writable {
 		inEffect, overMachine := t.host.Privileged(int(in.Pid))
-		h.writable, h.privileged = true, inEffect
+		privileged = inEffect
 		if err := t.mayWrite(f, overMachine); err != nil {
 			return status(err)
 		}
 	}
-	h.container = t.identify(n, int(in.Pid), f)
+	c := t.identify(n, int(in.Pid), f)
 	if n.entry() >= firstSys {
-		if status := t.openSys(n, f, h.container, int(in.Pid)); !status.Ok() {
-			h.container.Release()
+		if status := t.openSys(n, f, c, int(in.Pid)); !status.Ok() {
+			c.Release()
 			return status
 		}
 	}
-	if !h.container.OpenFile() {
-		h.container.Release()
+	if !c.OpenFile() {
+		c.Release()
 		return fuse.Status(syscall.ENFILE)
 	}
-	if pinned(n, h.container) {
+	h := handles.Get().(*handle)
+	h.node, h.file, h.container, h.writable, h.privileged = n, f, c, writable, privileged
+	if pinned(n, c) {
 		t.pages.open(h, int(in.Pid))
 	}
 	t.turns.wait(h)
-	out.Fh = t.handles.add(h)
+	if out.Fh = h.opened(&t.handles); out.Fh == 0 {
+		t.close(h)
+		return fuse.Status(syscall.ENFILE)
+	}
 	out.OpenFlags = fuse.FOPEN_DIRECT_IO | fuse.FOPEN_NOFLUSH
 	return fuse.OK
 }
 
-// Read takes a new snapshot at offset 0 and goes on with it behind that. A first read at another offset takes one too.
-func (t *Tree) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
+// ReadInto takes a new snapshot at offset 0 and goes on with it behind that. A first read at another offset takes one too.
+func (t *Tree) ReadInto(in *fuse.ReadIn, buf []byte) (int, fuse.Status) {
 	h := t.handles.get(in.Fh)
-	if h == nil || h.node != node(in.NodeId) {
-		return nil, fuse.EBADF
+	if h == nil {
+		return 0, fuse.EBADF
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.fh != in.Fh || h.node != node(in.NodeId) {
+		return 0, fuse.EBADF
 	}
 	render := func(dst []byte) ([]byte, error) { return t.content(dst, h.node, h.file, h.container, int(in.Pid)) }
 	var n int
 	var err error
 	// The kernel names the owner of a read(2), and nobody for a read that fills its page cache.
-	paged := in.ReadFlags&fuse.READ_LOCKOWNER == 0
-	switch {
-	case paged && pinned(h.node, h.container):
-		t.turns.read(h)
-		n, err = t.pages.read(h, buf, in.Offset, render)
-	case paged:
-		t.turns.read(h)
-		n, err = h.read(buf, in.Offset, render)
-	default:
+	if in.ReadFlags&fuse.READ_LOCKOWNER != 0 {
 		t.pages.done(h)
 		t.turns.done(h)
-		n, err = h.read(buf, in.Offset, render)
-	}
-	var errno syscall.Errno
-	if h.node.entry() >= firstSys && errors.As(err, &errno) {
-		return nil, fuse.Status(errno) // that of the kernel's file
+		n, err = h.read(buf, in.Offset, &t.texts, render)
+	} else if t.turns.read(h); pinned(h.node, h.container) {
+		n, err = t.pages.read(h, buf, in.Offset, render)
+	} else {
+		n, err = h.read(buf, in.Offset, &t.texts, render)
 	}
 	if err != nil {
-		slog.Error("reading the machine's own file", "file", h.file.Path, "err", err)
-		return nil, fuse.EIO
+		return 0, h.unreadable(err)
 	}
-	return fuse.ReadResultData(buf[:n]), fuse.OK
+	return n, fuse.OK
+}
+
+// unreadable is the answer to a read that failed.
+func (h *handle) unreadable(err error) fuse.Status {
+	var errno syscall.Errno
+	if h.node.entry() >= firstSys && errors.As(err, &errno) {
+		return fuse.Status(errno) // that of the kernel's file
+	}
+	slog.Error("reading the machine's own file", "file", h.file.Path, "err", err)
+	return fuse.EIO
 }
 
 // Release ends a file descriptor.
 func (t *Tree) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
 	if h := t.handles.remove(in.Fh); h != nil {
-		t.pages.release(h)
-		t.turns.done(h)
-		t.triggers.remove(h.trigger.Load())
-		h.container.CloseFile()
-		h.container.Release()
+		t.close(h)
 	}
+}
+
+// close ends a handle.
+func (t *Tree) close(h *handle) {
+	h.closed(&t.texts)
+	t.pages.release(h)
+	t.turns.done(h)
+	t.triggers.remove(h.trigger.Load())
+	h.container.CloseFile()
+	h.container.Release()
+	h.reuse()
 }
 
 // Flush does nothing on close(2). Answered with ENOSYS once, it is not sent again by kernels that know no

@@ -62,6 +62,7 @@ func (t *turns) wait(h *handle) {
 		}
 		if time.Since(i.used) > forgetAfter {
 			delete(t.inodes, h.node)
+			t.taken.Store(len(t.inodes) > 0)
 			return
 		}
 		if i.slot == h.slot() || !i.busy() {
@@ -143,7 +144,7 @@ func (t *turns) prune() {
 
 // done ends a handle's turn.
 func (t *turns) done(h *handle) {
-	if !h.inTurn.CompareAndSwap(true, false) {
+	if !h.inTurn.Load() || !h.inTurn.CompareAndSwap(true, false) {
 		return
 	}
 	t.mu.Lock()

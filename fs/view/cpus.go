@@ -1,7 +1,6 @@
 package view
 
 import (
-	"math/bits"
 	"strconv"
 
 	"github.com/scopefs/scopefs/cgroup"
@@ -53,29 +52,6 @@ func appendCommon(dst, set, online []int) []int {
 	return dst
 }
 
-// BindingQuota is the index of the level with the smallest quota in CPUs (Quota/Period), the lowest of equal ones; -1 where
-// no level has a quota.
-func BindingQuota(levels []cgroup.CPULevel) int {
-	binding := -1
-	for i := range levels {
-		l := &levels[i]
-		if l.Quota == cgroup.Unlimited || l.Period == 0 {
-			continue
-		}
-		if binding < 0 || lessQuota(l, &levels[binding]) {
-			binding = i
-		}
-	}
-	return binding
-}
-
-// lessQuota compares a.Quota/a.Period with b's, exactly.
-func lessQuota(a, b *cgroup.CPULevel) bool {
-	aHigh, aLow := bits.Mul64(a.Quota, b.Period)
-	bHigh, bLow := bits.Mul64(b.Quota, a.Period)
-	return aHigh < bHigh || aHigh == bHigh && aLow < bLow
-}
-
 // sharesPerCPU is what one CPU is worth in cpu.shares, the kernel's default for a cgroup.
 const sharesPerCPU = 1024
 
@@ -87,7 +63,7 @@ func wantedCPUs(cpu *cgroup.CPU, p *policy.Policy) (n uint64, ok bool) {
 	case policy.Shares:
 		return roundCPUs(cpu.Shares, sharesPerCPU, p.CPURounding), cpu.Shares > 0
 	}
-	level := BindingQuota(cpu.Levels)
+	level := cgroup.BindingQuota(cpu.Levels)
 	if level < 0 {
 		return 0, false
 	}

@@ -66,7 +66,7 @@ func TestBindingQuota(t *testing.T) {
 		{[]cgroup.CPULevel{{Quota: 100000, Period: 100000}, {Quota: 10000, Period: 10000}}, 0},
 		{[]cgroup.CPULevel{{Quota: none - 1, Period: 1}, {Quota: none - 1, Period: 2}, {Quota: none - 1, Period: 1}}, 1},
 	} {
-		if got := BindingQuota(test.levels); got != test.want {
+		if got := cgroup.BindingQuota(test.levels); got != test.want {
 			t.Errorf("%v: got %d, want %d", test.levels, got, test.want)
 		}
 	}

@@ -223,7 +223,7 @@ func explainWanted(c *Container) (source, level, rule string) {
 		}
 		return "cpu.weight", level, "the weight as shares, 1024 (a weight of 100) for each CPU, " + rounding
 	}
-	i := BindingQuota(c.CPU.Levels)
+	i := cgroup.BindingQuota(c.CPU.Levels)
 	level, rule = c.CPU.Levels[i].Path, relation(i)+": smallest quota/period on the path, "+rounding
 	if v1 {
 		return "cpu.cfs_quota_us, cpu.cfs_period_us", level, rule
@@ -268,7 +268,7 @@ func explainTimes(c *Container) []Number {
 		if c.CPU.LimitVersion == cgroup.V1 {
 			n[3].Source = "cpu.stat throttled_time"
 		}
-		if level := BindingQuota(c.CPU.Levels); level >= 0 {
+		if level := cgroup.BindingQuota(c.CPU.Levels); level >= 0 {
 			n[3].Level = c.CPU.Levels[level].Path
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
+	"github.com/scopefs/scopefs/fs"
 	"github.com/scopefs/scopefs/fs/server"
 )
 
@@ -30,6 +31,7 @@ const hour = 3600 // seconds for which the kernel keeps names and attributes
 func playFloor() error {
 	ended := make(chan os.Signal, 1)
 	signal.Notify(ended, syscall.SIGTERM)
+	fs.TuneRuntime()
 	m, err := server.MountAt(os.Args[1])
 	if err != nil {
 		return err
@@ -77,14 +79,13 @@ func (f *floorFS) Open(_ <-chan struct{}, _ *fuse.OpenIn, out *fuse.OpenOut) fus
 	return fuse.OK
 }
 
-// Read implements [fuse.RawFileSystem].
-func (f *floorFS) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
-	var n int
-	if in.Offset < uint64(len(f.content)) {
-		n = copy(buf, f.content[in.Offset:])
-	}
-	return fuse.ReadResultData(buf[:n]), fuse.OK
+// ReadInto implements [server.Reader].
+func (f *floorFS) ReadInto(in *fuse.ReadIn, buf []byte) (int, fuse.Status) {
+	return copy(buf, f.content[min(in.Offset, uint64(len(f.content))):]), fuse.OK
 }
+
+// Release implements [fuse.RawFileSystem].
+func (f *floorFS) Release(<-chan struct{}, *fuse.ReleaseIn) {}
 
 // Flush implements [fuse.RawFileSystem].
 func (f *floorFS) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse.ENOSYS }
