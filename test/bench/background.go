@@ -111,7 +111,7 @@ func (b *bench) sleep(d time.Duration) error {
 }
 
 func reportBackground(r *Result, p *page) {
-	p.text("CPU of the daemon, in %% of one CPU, while nobody reads: 0 containers, and many with one idle process of so many threads, in each of which loadavg was read once, a minute before. "+
+	p.text("CPU of the daemon, in %% of one CPU, while nobody reads: 0 containers, and many with one idle process of so many threads, in each of which loadavg was read once, a minute before. " +
 		"Processes that wake up do so for some microseconds.")
 	t := p.table(append([]string{"containers × threads", "wake up", "daemon", "CPU, %"}, footprintColumns...)...)
 	for _, m := range r.Measurements {
