@@ -32,6 +32,10 @@ const (
 // warm read (tens of µs) and far below what a person notices.
 const slowAfter = time.Millisecond
 
+// lookEvery is how often the leader looks whether more requests wait than the one that it has read: one of so many. Then it
+// reads them all, and goes on looking until there are none. Looking costs a twentieth of a request.
+const lookEvery = 8
+
 // maxReaders bounds the requests that are served slowly at the same time.
 const maxReaders = 256
 
@@ -39,13 +43,19 @@ const maxReaders = 256
 //
 // One goroutine, the leader, reads, serves and replies: handing requests between threads costs more than serving them.
 // A request that takes longer than slowAfter deposes the leader: a new one goes on reading and the old one only finishes
-// what it has, so that one stuck cgroup read never stops the others.
+// what it has, so that one stuck cgroup read never stops the others. Where requests wait for one another, those of a [Sharer]
+// are served in turn.
 type Loop struct {
 	fd     int
 	fs     fuse.RawFileSystem
 	reader Reader // nil: go-fuse answers READ
 	poller Poller // nil: every file can be read at once
+	sharer Sharer // nil: all are one
 	ps     *fuse.ProtocolServer
+
+	// queue holds what was read beyond the request that is served. Whoever leads reads from the device only when it is
+	// empty, or to fill it; who was deposed helps to empty it.
+	queue queue
 
 	// term is odd while the leader serves a request and even while it waits for one; it only grows. Whoever moves it on
 	// from an odd value (the leader when done, or the watch when it took too long) owns the reading from then on.
@@ -68,6 +78,7 @@ func NewLoop(fd int, fs fuse.RawFileSystem) *Loop {
 	l := &Loop{fd: fd, fs: fs, ended: make(chan struct{})}
 	l.reader, _ = fs.(Reader)
 	l.poller, _ = fs.(Poller)
+	l.sharer, _ = fs.(Sharer)
 	l.ps = fuse.NewProtocolServer(fs, &fuse.MountOptions{
 		MaxWrite:      maxWrite,
 		MaxReadAhead:  maxRead,
@@ -153,39 +164,88 @@ func (l *Loop) lead() {
 	defer l.leave()
 	b := l.buffers.Get().(*buffers)
 	defer l.buffers.Put(b)
-	for {
-		n, errno := readDevice(l.fd, b.in)
-		switch errno {
-		case 0:
-			if n < inHeaderLen {
-				slog.Error("the FUSE device gave no whole request", "bytes", n)
+	for turn := 1; ; turn++ {
+		n, waiting := 0, l.queue.size.Load() > 0
+		if !waiting {
+			var ok bool
+			if n, ok = l.read(b.in); !ok {
 				return
 			}
-		case unix.EINTR, unix.EAGAIN, unix.ENOENT: // ENOENT: the request was interrupted before it was read
-			continue
-		case unix.ENODEV, unix.EBADF: // unmounted, or closed by its owner
-			return
-		default:
-			slog.Error("reading the FUSE device", "err", errno)
-			return
 		}
 		term := l.term.Add(1)
 		if !l.armed.Load() && l.armed.CompareAndSwap(false, true) {
 			l.timer.Reset(slowAfter)
 		}
-		if k := l.Handle(b.in[:n], b.out); k > 0 {
-			// ENOENT: the request was interrupted meanwhile and nobody waits for the reply.
-			// ENODEV, EBADF: the connection has ended, by umount or by its owner.
-			if errno := writeDevice(l.fd, b.out[:k]); errno != 0 && errno != unix.ENOENT && errno != unix.ENODEV && errno != unix.EBADF {
-				slog.Error("writing the FUSE device", "err", errno, "opcode", opcode(b.in))
+		if waiting || turn%lookEvery == 0 && readable(l.fd) {
+			n = l.gather(term, b.in, n)
+		}
+		if n > 0 {
+			l.serve(b, n)
+		}
+		if !l.term.CompareAndSwap(term, term+1) { // deposed
+			for n := l.queue.pop(b.in); n > 0; n = l.queue.pop(b.in) {
+				l.serve(b, n)
 			}
+			return
 		}
-		if !l.term.CompareAndSwap(term, term+1) {
-			return // deposed
-		}
-		if term%512 == 1 {
+		if turn%256 == 0 {
+			// The scheduler's monitor takes who is in system calls all the time for stuck, and wakes up for it.
 			runtime.Gosched()
 		}
+	}
+}
+
+// read waits for a request; ok is false once there will be no more.
+func (l *Loop) read(buf []byte) (n int, ok bool) {
+	for {
+		n, errno := readDevice(l.fd, buf)
+		switch errno {
+		case 0:
+			if n < inHeaderLen {
+				slog.Error("the FUSE device gave no whole request", "bytes", n)
+				return 0, false
+			}
+			return n, true
+		case unix.EINTR, unix.EAGAIN, unix.ENOENT: // ENOENT: the request was interrupted before it was read
+		case unix.ENODEV, unix.EBADF: // unmounted, or closed by its owner
+			return 0, false
+		default:
+			slog.Error("reading the FUSE device", "err", errno)
+			return 0, false
+		}
+	}
+}
+
+// gather reads all requests that wait in the device and puts in the one whose turn it is; n is the length of the one that is
+// there already. A request that is taken back by its sender at the wrong moment makes it wait for another one; then somebody
+// else leads before long, and serves the queue.
+func (l *Loop) gather(term uint64, in []byte, n int) int {
+	if n > 0 {
+		l.queue.push(l.share(in), in[:n])
+	}
+	for l.queue.size.Load() < maxQueued && readable(l.fd) {
+		n, ok := l.read(in)
+		if !ok {
+			break
+		}
+		if l.term.Load() != term {
+			return n
+		}
+		l.queue.push(l.share(in), in[:n])
+	}
+	return l.queue.pop(in)
+}
+
+// serve answers the request of n bytes in b.
+func (l *Loop) serve(b *buffers, n int) {
+	k := l.Handle(b.in[:n], b.out)
+	if k == 0 {
+		return
+	}
+	// ENOENT: the request was interrupted meanwhile and nobody waits for the reply.
+	// ENODEV, EBADF: the connection has ended, by umount or by its owner.
+	if errno := writeDevice(l.fd, b.out[:k]); errno != 0 && errno != unix.ENOENT && errno != unix.ENODEV && errno != unix.EBADF {
+		slog.Error("writing the FUSE device", "err", errno, "opcode", opcode(b.in))
 	}
 }
 

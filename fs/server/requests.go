@@ -21,6 +21,7 @@ const (
 
 	headerOpcode = 4  // offset of fuse_in_header.opcode
 	headerUnique = 8  // offset of fuse_in_header.unique
+	headerNode   = 16 // offset of fuse_in_header.nodeid
 	inHeaderLen  = 40 // sizeof(struct fuse_in_header)
 	outHeaderLen = 16 // sizeof(struct fuse_out_header)
 	initMaxPages = outHeaderLen + 28

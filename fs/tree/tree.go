@@ -73,6 +73,10 @@ func (t *Tree) SetInvalidator(f func(node uint64)) { t.pages.invalidate = f }
 // Close ends the triggers.
 func (t *Tree) Close() { t.triggers.close() }
 
+// Share is the slot of the container whose files a node is of, which is 0 for what is at the top: one container's readers
+// keep another's waiting for one request at most. It implements server.Sharer.
+func (t *Tree) Share(n uint64) uint64 { return node(n).slot() }
+
 // String names the file system to go-fuse.
 func (t *Tree) String() string { return "scopefs" }
 
