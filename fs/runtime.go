@@ -13,7 +13,7 @@ import (
 // than somebody had thought of would only collect garbage.
 func TuneRuntime() {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50)
+		debug.SetGCPercent(25)
 	}
 	if os.Getenv("GOMAXPROCS") == "" {
 		// One goroutine serves nearly all readers, so more would only cost memory. A second must be there also on a machine

@@ -14,8 +14,8 @@ import (
 type counts struct {
 	// Of which cgroup the last ones were, see levelID; 0: there were none.
 	IOLevel, EventLevel uint64
-	Events              [128]count       // by cgroup.Event
 	Devices             [64]deviceCounts // from the first on; those of a machine with more devices are shown as they are
+	Events              [128]count       // by cgroup.Event
 }
 
 // A cgroup.Event is a position in counts.Events.

@@ -17,13 +17,13 @@ import (
 // ledgerMagic names the layout of a ledger file; a file with another one is started anew.
 const ledgerMagic = 0x73636f7065763034 // "scopev04"
 
-// A ledger file is a recordHead, the path of the cgroup directory that it is about, the rows and, from the next page on, the
-// counts. It is sparse, and of its pages only those exist that are in use: one for a container of an ordinary machine, two
-// or three if its block I/O or memory events are read.
+// A ledger file is a recordHead, the path of the cgroup directory that it is about, the rows and the counts. It
+// is sparse, and of its pages only those exist that are in use: for a container of a machine of some 16 CPUs and as many disks
+// one, and two more if its memory events are read.
 const (
-	ledgerPath = 128                       // offset of the path, 0-terminated unless it was cut off
-	ledgerRows = 1024                      // offset of the rows
-	rowSize    = int(unsafe.Sizeof(row{})) // 48 of them fit into the page
+	ledgerPath = 128  // offset of the path, 0-terminated unless it was cut off
+	ledgerRows = 1024 // offset of the rows
+	rowSize    = int(unsafe.Sizeof(row{}))
 )
 
 var _ [ledgerPath - unsafe.Sizeof(recordHead{})]struct{}
@@ -66,8 +66,7 @@ var errLayout = errors.New("a ledger file of another layout")
 
 // mapLedger maps a ledger file. One that it makes, or that nothing was written to, is all zeros.
 func mapLedger(path string, rows int, private bool) (*ledger, error) {
-	page := os.Getpagesize()
-	countsAt := (ledgerRows + rows*rowSize + page - 1) / page * page
+	countsAt := ledgerRows + rows*rowSize
 	size := countsAt + int(unsafe.Sizeof(counts{}))
 	flags, sharing := unix.O_RDWR|unix.O_CREAT, unix.MAP_SHARED
 	if private {

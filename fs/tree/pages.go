@@ -42,10 +42,11 @@ const (
 // forgetAfter is how long, at least, an inode is kept track of after its last read through the page cache.
 const forgetAfter = time.Minute
 
+// inode has memory for content and readers only while there is somebody who reads.
 type inode struct {
 	mu      sync.Mutex
 	content []byte
-	taken   time.Time // of the content
+	taken   time.Time // of the content; zero: there is none
 	opening map[int]time.Time
 	reading map[*handle]time.Time
 	used    time.Time
@@ -81,6 +82,9 @@ func (p *pages) size(n node, task int, render func() ([]byte, error)) (size uint
 			i.content, i.taken = content, time.Now()
 		}
 	}
+	if i.opening == nil {
+		i.opening = map[int]time.Time{}
+	}
 	i.opening[task] = time.Now()
 	return uint64(len(i.content)), true
 }
@@ -110,9 +114,17 @@ func (p *pages) open(h *handle, task int) {
 		i.mu.Lock()
 		defer i.mu.Unlock()
 		delete(i.opening, task)
-		i.reading[h] = time.Now()
-		h.counted.Store(true)
+		i.read(h, time.Now())
 	}
+}
+
+// read notes that a handle is read, or soon will be.
+func (i *inode) read(h *handle, now time.Time) {
+	if i.reading == nil {
+		i.reading = map[*handle]time.Time{}
+	}
+	i.reading[h] = now
+	h.counted.Store(true)
 }
 
 // read serves a read for the page cache.
@@ -124,7 +136,7 @@ func (p *pages) read(h *handle, buf []byte, offset uint64, render func([]byte) (
 			p.inodes = map[node]*inode{}
 		}
 		p.prune()
-		i = &inode{opening: map[int]time.Time{}, reading: map[*handle]time.Time{}}
+		i = new(inode)
 		p.inodes[h.node] = i
 		p.any.Store(true)
 	}
@@ -133,8 +145,8 @@ func (p *pages) read(h *handle, buf []byte, offset uint64, render func([]byte) (
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	now := time.Now()
-	i.reading[h], i.used = now, now
-	h.counted.Store(true)
+	i.used = now
+	i.read(h, now)
 	h.paged.Store(true)
 	if i.taken.IsZero() {
 		content, err := render(nil)
@@ -154,7 +166,10 @@ func (p *pages) done(h *handle) {
 	if i := p.find(h.node); i != nil {
 		i.mu.Lock()
 		defer i.mu.Unlock()
-		delete(i.reading, h)
+		if delete(i.reading, h); len(i.reading)+len(i.opening) == 0 {
+			// Whoever comes next is given another snapshot.
+			i.content, i.taken, i.opening, i.reading = nil, time.Time{}, nil, nil
+		}
 	}
 }
 

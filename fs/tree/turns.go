@@ -38,10 +38,10 @@ const (
 
 type turn struct {
 	limit   time.Duration
-	slot    uint64 // of the container that reads, 0 for the machine
-	readers map[*handle]time.Time
-	used    time.Time     // the last read through the page cache
-	changed chan struct{} // closed when a reader ends
+	slot    uint64                // of the container that reads, 0 for the machine
+	readers map[*handle]time.Time // nil: there are none
+	used    time.Time             // the last read through the page cache
+	changed chan struct{}         // closed when a reader ends; nil: nobody waits for that
 }
 
 // wait lets a new handle in.
@@ -78,6 +78,9 @@ func (t *turns) wait(h *handle) {
 			t.waiting = map[cgroup.Paths]int{}
 		}
 		t.waiting[owner]++
+		if i.changed == nil {
+			i.changed = make(chan struct{})
+		}
 		changed := i.changed
 		t.mu.Unlock()
 		over := false
@@ -97,6 +100,9 @@ func (t *turns) wait(h *handle) {
 }
 
 func (i *turn) enter(h *handle) {
+	if i.readers == nil {
+		i.readers = map[*handle]time.Time{}
+	}
 	i.readers[h] = time.Now()
 	h.inTurn.Store(true)
 }
@@ -122,7 +128,7 @@ func (t *turns) read(h *handle) {
 			t.inodes = map[node]*turn{}
 		}
 		t.prune()
-		i = &turn{limit: turnFor, slot: h.slot(), readers: map[*handle]time.Time{}, changed: make(chan struct{})}
+		i = &turn{limit: turnFor, slot: h.slot()}
 		if h.node.own() {
 			i.limit = ownTurnFor
 		}
@@ -154,8 +160,12 @@ func (t *turns) done(h *handle) {
 		return
 	}
 	if _, reads := i.readers[h]; reads {
-		delete(i.readers, h)
-		close(i.changed)
-		i.changed = make(chan struct{})
+		if delete(i.readers, h); len(i.readers) == 0 {
+			i.readers = nil
+		}
+		if i.changed != nil {
+			close(i.changed)
+			i.changed = nil
+		}
 	}
 }
