@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 export LC_ALL=C
 scopefs=$PWD/bin/scopefs
 tests=("$@")
-((${#tests[@]})) || tests=(cat pread name idle quota swap first warm)
+((${#tests[@]})) || tests=(cat pread name idle quota swap)
 
 dir=$(mktemp -d /var/tmp/scopefs-compare.XXXXXX)
 pids=()
@@ -160,30 +160,6 @@ test_swap() {
 			echo 16M >"$group/memory.swap.max"
 			echo "used $(($(<"$group/memory.swap.current") / 1024)) kB,"  $(grep -E "^Swap(Total|Free)" /proc/meminfo | tr -s " ")' |
 			sed "s/^/$(printf '%-8s' $view) /"
-	done
-}
-
-# Time of the first and the second open, read to the end and close, in µs.
-once='use Time::HiRes; sub t { my $s = Time::HiRes::time(); open(F, "<", $_[0]); while (sysread(F, $b, 65536)) {} close(F); (Time::HiRes::time() - $s) * 1e6 }'
-
-test_first() {
-	echo "== first: the first and the second read of /proc/stat in each of 30 new containers: mean, µs"
-	for view in native $views; do
-		for _ in {1..30}; do
-			box $view --memory 100M --cpus 1 -- perl -e "$once"' $a = t("/proc/stat"); printf "%d %d\n", $a, t("/proc/stat")'
-		done | awk -v v=$view '{a += $1; b += $2} END {printf "%-8s %d %d\n", v, a / NR, b / NR}'
-	done
-}
-
-test_warm() {
-	echo "== warm: 20,000 reads (open, read to the end, close): µs of each; best of 3"
-	for file in meminfo stat; do
-		for view in native $views; do
-			printf '%-8s %-8s ' $file $view
-			box $view --memory 100M --cpus 1.5 -- perl -e "$once"' $f = shift; $best = 1e9;
-				for (1..3) { $s = Time::HiRes::time(); t($f) for 1..20000; $d = (Time::HiRes::time() - $s) / 20000 * 1e6; $best = $d if $d < $best }
-				printf "%.1f\n", $best' /proc/$file
-		done
 	done
 }
 
