@@ -33,8 +33,12 @@ const (
 const slowAfter = time.Millisecond
 
 // lookEvery is how often the leader looks whether more requests wait than the one that it has read: one of so many. Then it
-// reads them all, and goes on looking until there are none. Looking costs a twentieth of a request.
-const lookEvery = 8
+// reads up to readAhead of them before it serves one, and goes on like that until none wait. Looking costs a twentieth of a
+// request, and reading readAhead far less time than slowAfter.
+const (
+	lookEvery = 8
+	readAhead = 32
+)
 
 // maxReaders bounds the requests that are served slowly at the same time.
 const maxReaders = 256
@@ -216,14 +220,17 @@ func (l *Loop) read(buf []byte) (n int, ok bool) {
 	}
 }
 
-// gather reads all requests that wait in the device and puts in the one whose turn it is; n is the length of the one that is
+// gather reads requests that wait in the device and puts in the one whose turn it is; n is the length of the one that is
 // there already. A request that is taken back by its sender at the wrong moment makes it wait for another one; then somebody
 // else leads before long, and serves the queue.
 func (l *Loop) gather(term uint64, in []byte, n int) int {
 	if n > 0 {
 		l.queue.push(l.share(in), in[:n])
 	}
-	for l.queue.size.Load() < maxQueued && readable(l.fd) {
+	for range readAhead {
+		if l.queue.size.Load() >= maxQueued || !readable(l.fd) {
+			break
+		}
 		n, ok := l.read(in)
 		if !ok {
 			break
