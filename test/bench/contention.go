@@ -169,12 +169,14 @@ func playFlood() error {
 			wg.Go(func() {
 				runtime.LockOSThread()
 				defer runtime.UnlockOSThread()
-				for !over.Load() {
+				for { // once at least, however short the flood is
 					if errno := r.once(); errno != 0 {
 						failed.Store(uint64(errno))
 						return
 					}
-					reads.Add(1)
+					if reads.Add(1); over.Load() {
+						return
+					}
 				}
 			})
 		}
