@@ -221,7 +221,8 @@ func (c *Container) readTimes(now time.Duration, online int, dst *Snapshot) erro
 		return err
 	}
 	in := ledgerInput{
-		now: now, start: c.start, cpus: dst.cpus,
+		// A tick early, as the start is known in ticks only: mpstat takes a CPU whose row is all zeros for offline.
+		now: now, start: max(c.start-time.Second/userHz, 0), cpus: dst.cpus,
 		usage: dst.cpu.Usage, user: dst.cpu.User, nice: dst.cpu.Nice, system: dst.cpu.System,
 	}
 	// Without steal no level holds anything back, as far as the ledger knows; switched on later, it counts from then on.
